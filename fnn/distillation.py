@@ -30,7 +30,10 @@ class DistillationLoss:
     """
 
     def compute_loss(
-        self, teacher_outputs: Tree, student_outputs: Tree, **named: Any
+        self,
+        teacher_outputs: Tree,
+        student_outputs: Tree,
+        **named: Any,
     ) -> Array:
         """The loss of a batch."""
         raise NotImplementedError(
@@ -58,7 +61,7 @@ class _PerOutput(DistillationLoss):
 
     def _take(self, loss: Tree) -> None:
         self.loss = jax.tree.map(losses.get, loss, is_leaf=_is_none)
-        if all(map(_is_none, jax.tree.leaves(self.loss, is_leaf=_is_none))):
+        if not jax.tree.leaves(self.loss):
             raise ValueError(
                 f"{type(self).__name__}: expected a loss for one output at least, received "
                 f"{loss!r}; e.g. loss='mse'"
@@ -107,7 +110,10 @@ class FeatureDistillation(_PerOutput):
                 model.get_layer(name)
 
     def compute_loss(
-        self, teacher_outputs: Tree, student_outputs: Tree, **named: Any
+        self,
+        teacher_outputs: Tree,
+        student_outputs: Tree,
+        **named: Any,
     ) -> Array:
         """The sum over outputs of the mean of each loss."""
         return self._sum(teacher_outputs, student_outputs)
@@ -135,7 +141,10 @@ class LogitsDistillation(_PerOutput):
         self._take(loss)
 
     def compute_loss(
-        self, teacher_outputs: Tree, student_outputs: Tree, **named: Any
+        self,
+        teacher_outputs: Tree,
+        student_outputs: Tree,
+        **named: Any,
     ) -> Array:
         """The sum over outputs of the mean of each loss."""
         return self._sum(teacher_outputs, student_outputs)
@@ -232,7 +241,12 @@ class Distiller(KerasModel):
         self.student_loss = jax.tree.map(losses.get, loss)
         super().compile(optimizer=optimizer, loss=None, metrics=metrics, **kwargs)
 
-    def call(self, inputs: Tree, training: bool | None = None, **named: Any) -> Tree:
+    def call(
+        self,
+        inputs: Tree,
+        training: bool | None = None,
+        **named: Any,
+    ) -> Tree:
         """The student's outputs."""
         return self.student(inputs, training=training, **named)
 

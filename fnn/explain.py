@@ -93,12 +93,15 @@ def integrated_gradients(
 
     def add(step: Array, total: Tree) -> Tree:
         at = (step + 0.5) / steps
-        point = jax.tree.map(
-            lambda b, d: (b + at * d).astype(d.dtype), baseline, difference
-        )
+
+        def between(start: Array, distance: Array) -> Array:
+            return (start + at * distance).astype(distance.dtype)
+
+        point = jax.tree.map(between, baseline, difference)
         return jax.tree.map(jnp.add, total, _gradient(scores, point))
 
-    total = lax.fori_loop(0, steps, add, jax.tree.map(jnp.zeros_like, difference))
+    zeros = jax.tree.map(jnp.zeros_like, difference)
+    total = lax.fori_loop(0, steps, add, zeros)
     return jax.tree.map(lambda d, gradient: d * gradient / steps, difference, total)
 
 
@@ -196,7 +199,9 @@ def grad_cam(
     score_of = _score_of(network.run(x, {})[0], target)
 
     def total(offset: Array) -> Array:
-        return score_of(network.run(x, tree.put({}, path, {OFFSET: offset}))[0]).sum()
+        state = tree.put({}, path, {OFFSET: offset})
+        outputs, _ = network.run(x, state)
+        return score_of(outputs).sum()
 
     gradient = jax.grad(total)(jnp.zeros_like(features))
     space = tuple(range(1, features.ndim - 1))
@@ -356,7 +361,8 @@ def _gradient(scores: Scores, x: Tree) -> Tree:
 
 def _largest(leaf: Array) -> Array:
     """The largest value of each example, `(n, 1, ...)`."""
-    return leaf.max(axis=tuple(range(1, leaf.ndim)), keepdims=True)
+    axes = tuple(range(1, leaf.ndim))
+    return leaf.max(axis=axes, keepdims=True)
 
 
 def _is_floating(leaf: object) -> bool:

@@ -172,7 +172,8 @@ def abs_max_quantize_grouped_with_zero_point(
     low, high = value_range
     rows, columns = x.shape
     groups = -(-rows // block_size)
-    padded = jnp.pad(x, ((0, groups * block_size - rows), (0, 0)))
+    missing = groups * block_size - rows
+    padded = jnp.pad(x, ((0, missing), (0, 0)))
     blocks = padded.reshape(groups, block_size, columns)
     least, most = blocks.min(1), blocks.max(1)  # (groups, columns)
     scale = (most - least + epsilon) / (high - low)
@@ -199,22 +200,30 @@ def fake_quant_with_min_max_vars(
     >>> fake_quant_with_min_max_vars(jnp.array([0.3, 0.7, 9.0]), 0.0, 1.0, num_bits=1).tolist()
     [0.0, 1.0, 1.0]
     """
-    limits = (jnp.asarray(limit, jnp.float32) for limit in (min_vals, max_vals))
-    return _fake_quantized(
-        jnp.asarray(inputs), *limits, int(num_bits), narrow_range, axis
-    )
+    x = jnp.asarray(inputs)
+    low = jnp.asarray(min_vals, jnp.float32)
+    high = jnp.asarray(max_vals, jnp.float32)
+    return _fake_quantized(x, low, high, int(num_bits), narrow_range, axis)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
 def _fake_quantized(
-    x: Array, low: Array, high: Array, bits: int, narrow: bool, axis: int | None
+    x: Array,
+    low: Array,
+    high: Array,
+    bits: int,
+    narrow: bool,
+    axis: int | None,
 ) -> Array:
-    low, high = _along(low, x.ndim, axis), _along(high, x.ndim, axis)
+    low = _along(low, x.ndim, axis)
+    high = _along(high, x.ndim, axis)
     least, most, scale = _moved(low, high, bits, narrow)
-    inverse = scale.dtype.type((1 << bits) - 1 - narrow) / (high - low)
+    steps = (1 << bits) - 1 - narrow
+    inverse = scale.dtype.type(steps) / (high - low)
     zero = jnp.floor(0.5 - least * inverse)
     shifted = jnp.clip(x.astype(least.dtype), least, most) - least
-    return (jnp.floor(shifted * inverse - zero + 0.5) * scale).astype(x.dtype)
+    rounded = jnp.floor(shifted * inverse - zero + 0.5)
+    return (rounded * scale).astype(x.dtype)
 
 
 def _moved(
@@ -237,7 +246,12 @@ def _along(limit: Array, axes: int, axis: int | None) -> Array:
 
 
 def _forward(
-    x: Array, low: Array, high: Array, bits: int, narrow: bool, axis: int | None
+    x: Array,
+    low: Array,
+    high: Array,
+    bits: int,
+    narrow: bool,
+    axis: int | None,
 ) -> tuple[Array, tuple[Array, Array, Array]]:
     return _fake_quantized(x, low, high, bits, narrow, axis), (x, low, high)
 
@@ -308,7 +322,8 @@ def quantize_and_dequantize(
     3.0
     """
     scale = jnp.asarray(scale, compute_dtype)
-    largest = jnp.asarray(float(finfo(jnp.dtype(quantized_dtype)).max), compute_dtype)
+    limit = float(finfo(jnp.dtype(quantized_dtype)).max)
+    largest = jnp.asarray(limit, compute_dtype)
     x = jnp.clip(jnp.asarray(inputs) / scale, -largest, largest)
     return x.astype(quantized_dtype).astype(compute_dtype) * scale
 

@@ -190,7 +190,10 @@ def randint(
 
 
 def categorical(
-    logits: Array, num_samples: int, dtype: str = "int32", seed: Seed = None
+    logits: Array,
+    num_samples: int,
+    dtype: str = "int32",
+    seed: Seed = None,
 ) -> Array:
     """Numbers of classes, as likely as the logits say.   (batch, classes) -> (batch, samples)
 
@@ -232,7 +235,11 @@ def dropout(
     return jnp.where(kept, inputs / (1.0 - rate), jnp.zeros_like(inputs))
 
 
-def shuffle(x: Array, axis: int = 0, seed: Seed = None) -> Array:
+def shuffle(
+    x: Array,
+    axis: int = 0,
+    seed: Seed = None,
+) -> Array:
     """The elements in another order along an axis, in each line by itself.
 
     >>> sorted(shuffle(jnp.arange(4), seed=0).tolist())
@@ -244,7 +251,10 @@ def shuffle(x: Array, axis: int = 0, seed: Seed = None) -> Array:
 
 
 def gamma(
-    shape: Shape, alpha: Numbers, dtype: str | None = None, seed: Seed = None
+    shape: Shape,
+    alpha: Numbers,
+    dtype: str | None = None,
+    seed: Seed = None,
 ) -> Array:
     """Numbers of a gamma distribution of scale 1.
 

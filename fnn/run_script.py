@@ -95,7 +95,11 @@ def _taken_modules() -> dict[str, ModuleType]:
 
 
 @contextlib.contextmanager
-def _as_main(main: ModuleType, script: str, arguments: Sequence[str]) -> Iterator[None]:
+def _as_main(
+    main: ModuleType,
+    script: str,
+    arguments: Sequence[str],
+) -> Iterator[None]:
     """Inside, `__main__`, `sys.argv` and the first entry of `sys.path` are those of a script."""
     before = sys.modules["__main__"], sys.argv, sys.path[:]
     sys.modules["__main__"] = main
@@ -150,7 +154,10 @@ class _KerasFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds fnn's modules for imports of Keras, and a module with `keras` alone for TensorFlow."""
 
     def find_spec(
-        self, name: str, path: object = None, target: object = None
+        self,
+        name: str,
+        path: object = None,
+        target: object = None,
     ) -> importlib.machinery.ModuleSpec | None:
         """The spec of a module of Keras or TensorFlow. Raises ImportError where fnn has none."""
         root, _, rest = name.partition(".")

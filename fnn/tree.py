@@ -133,7 +133,9 @@ def _packed(structure: Tree, leaves: Iterator[Any]) -> Tree:
 
 
 def map_structure(
-    func: Callable[..., Any], *structures: Tree, none_is_leaf: bool = True
+    func: Callable[..., Any],
+    *structures: Tree,
+    none_is_leaf: bool = True,
 ) -> Tree:
     """The structure with `func` of the leaves; of several structures, of the leaves together.
 
@@ -167,7 +169,9 @@ def _like(first: Tree, other: Tree) -> list[Any]:
 
 
 def map_structure_up_to(
-    shallow_structure: Tree, func: Callable[..., Any], *structures: Tree
+    shallow_structure: Tree,
+    func: Callable[..., Any],
+    *structures: Tree,
 ) -> Tree:
     """`func` of the parts of the structures at the leaves of a shallower structure.
 
@@ -199,7 +203,8 @@ def _pairs(a: Tree, b: Tree) -> list[tuple[Tree, Tree]]:
     both_dicts = isinstance(a, dict) and isinstance(b, dict)
     if first and second and (both_dicts or type(a) is type(b)):
         items = dict(zip(second.keys, second.items, strict=True))
-        if first.keys == second.keys or (both_dicts and set(a) == set(b)):
+        same_keys = first.keys == second.keys
+        if same_keys or (both_dicts and set(a) == set(b)):
             pairs = zip(first.keys, first.items, strict=True)
             return [(item, items[key]) for key, item in pairs]
     raise ValueError(f"expected structures of one form, received {a!r} and {b!r}")
@@ -232,7 +237,9 @@ def assert_same_paths(a: Tree, b: Tree) -> None:
 
 
 def traverse(
-    func: Callable[[Tree], Any], structure: Tree, top_down: bool = True
+    func: Callable[[Tree], Any],
+    structure: Tree,
+    top_down: bool = True,
 ) -> Tree:
     """The structure with the results of `func` in place of its parts; None changes nothing.
 
@@ -255,7 +262,11 @@ def traverse(
     return structure
 
 
-def _inside(func: Callable[[Tree], Any], structure: Tree, top_down: bool) -> Tree:
+def _inside(
+    func: Callable[[Tree], Any],
+    structure: Tree,
+    top_down: bool,
+) -> Tree:
     """A container with its items traversed; a leaf as it is."""
     level = _level(structure)
     if level is None:

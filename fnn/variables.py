@@ -279,7 +279,12 @@ class Variable(ArrayLike):
         return f"<Variable path={self.path}, shape={self._shape}, dtype={self._dtype}{value}>"
 
 
-def _constant(value: Array, key: Array, shape: Shape, dtype: DTypeLike) -> Array:
+def _constant(
+    value: Array,
+    key: Array,
+    shape: Shape,
+    dtype: DTypeLike,
+) -> Array:
     return value
 
 
@@ -349,7 +354,8 @@ class StatelessScope(Scope):
         """Sets a variable inside this scope."""
         variable, value = update
         dtype = getattr(variable, "dtype", None)
-        self._values[id(variable)] = variable, jnp.asarray(value_of(value), dtype)
+        array = jnp.asarray(value_of(value), dtype)
+        self._values[id(variable)] = variable, array
 
     def get_current_value(self, variable: object) -> Array | None:
         """The value of a variable in this scope, None if it has none here."""

@@ -37,7 +37,8 @@ class History(_History, Callback):
         self.learning_rate = []
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        self.record(epoch, logs or {}, getattr(self.model, "learning_rate", None))
+        rate = getattr(self.model, "learning_rate", None)
+        self.record(epoch, logs or {}, rate)
 
 
 class LambdaCallback(Callback):
@@ -151,8 +152,9 @@ class SwapEMAWeights(Callback):
             return
         now = self.model.train_state
         # After resuming, `kept` comes from a file: in another order, as NumPy arrays.
-        kept = jax.tree.map(jnp.asarray, tree.fill(now.params, self.kept))
-        self.model.train_state = now.replace(params=kept)
+        kept = tree.fill(now.params, self.kept)
+        params = jax.tree.map(jnp.asarray, kept)
+        self.model.train_state = now.replace(params=params)
         self.kept = None
 
     def on_train_begin(self, logs: Logs | None = None) -> None:

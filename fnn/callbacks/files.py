@@ -127,7 +127,8 @@ class ModelCheckpoint(Callback):
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         self.batches += 1
         if self._every and self.batches % self._every == 0:
-            self._save({"epoch": self._epoch + 1, "batch": batch + 1}, logs or {})
+            numbers = {"epoch": self._epoch + 1, "batch": batch + 1}
+            self._save(numbers, logs or {})
 
     def on_train_end(self, logs: Logs | None = None) -> None:
         if 0 < self.batches < self._every and not self.failed:

@@ -48,7 +48,8 @@ class GradientStatistics(Callback):
         """
         ratios = {}
         for path, norms in self.history.items():
-            ratios[path] = norms["update"][-1] / max(norms["weight"][-1], 1e-12)
+            weight = max(norms["weight"][-1], 1e-12)
+            ratios[path] = norms["update"][-1] / weight
         return ratios
 
 

@@ -223,7 +223,8 @@ class LearningRateFinder(Callback):
         # A slope needs a few points, even if the minimum is at the start.
         end = max(minimum + 1, first + 3)
         losses = np.array(self.losses[first:end])
-        slopes = np.gradient(losses, np.log(self.rates[first:end]))
+        rates = np.log(self.rates[first:end])
+        slopes = np.gradient(losses, rates)
         return self.rates[first + int(np.argmin(slopes))]
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Any:

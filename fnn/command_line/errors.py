@@ -29,7 +29,8 @@ def one_line_errors(command: str) -> Iterator[None]:
         sys.stdout.flush()
     except BrokenPipeError:
         # Python would write what is left, and fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
         sys.exit(1)
     except ERRORS as error:
         message = " ".join(str(error).split()) or type(error).__name__

@@ -131,7 +131,12 @@ def _arrays(path: str) -> dict[str, np.ndarray]:
         ) from error
 
 
-def _write(target: Path, outputs: Tree, names: Sequence[str], force: bool) -> None:
+def _write(
+    target: Path,
+    outputs: Tree,
+    names: Sequence[str],
+    force: bool,
+) -> None:
     specs = outputs_of(outputs, names)
     arrays = {
         spec.name: array

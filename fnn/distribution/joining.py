@@ -15,7 +15,12 @@ _PAUSE = 0.2  # seconds between two tries to reach the first process
 _ANSWER = 5.0  # seconds in which a process answers
 
 
-def join(address: str, count: int, number: int, timeout: float) -> None:
+def join(
+    address: str,
+    count: int,
+    number: int,
+    timeout: float,
+) -> None:
     """Returns when all `count` processes are there.
 
     Raises RuntimeError if that takes longer than `timeout` seconds, with the numbers of those that
@@ -36,12 +41,18 @@ def join(address: str, count: int, number: int, timeout: float) -> None:
     if number == 0:
         problem = _gather(int(port), count, until, timeout)
     else:
-        problem = _report(host.strip("[]"), int(port), (count, number), until, timeout)
+        own = (count, number)
+        problem = _report(host.strip("[]"), int(port), own, until, timeout)
     if problem:
         raise RuntimeError(f"initialize: {problem}")
 
 
-def _gather(port: int, count: int, until: float, timeout: float) -> str:
+def _gather(
+    port: int,
+    count: int,
+    until: float,
+    timeout: float,
+) -> str:
     """Waits, as the first process, for all others, and answers them. Returns what is wrong."""
     there: dict[int, socket.socket] = {}
     problem = ""
@@ -90,7 +101,9 @@ def _listening(port: int) -> socket.socket:
 
 
 def _greet(
-    connection: socket.socket, there: dict[int, socket.socket], count: int
+    connection: socket.socket,
+    there: dict[int, socket.socket],
+    count: int,
 ) -> str:
     """Takes up a process that has come. Returns what is wrong with it."""
     connection.settimeout(_ANSWER)
@@ -114,9 +127,15 @@ def _greet(
     return ""
 
 
-def _missing(there: dict[int, socket.socket], count: int, timeout: float) -> str:
+def _missing(
+    there: dict[int, socket.socket],
+    count: int,
+    timeout: float,
+) -> str:
     missing = [str(number) for number in range(1, count) if number not in there]
-    shown = ", ".join(missing[:8]) + (", ..." if len(missing) > 8 else "")
+    shown = ", ".join(missing[:8])
+    if len(missing) > 8:
+        shown += ", ..."
     return (
         f"waited {timeout:g} s for all {count} processes, and process {shown} has not come; look "
         "at its output, and whether its host reaches the address of process 0"
@@ -124,7 +143,11 @@ def _missing(there: dict[int, socket.socket], count: int, timeout: float) -> str
 
 
 def _report(
-    host: str, port: int, own: tuple[int, int], until: float, timeout: float
+    host: str,
+    port: int,
+    own: tuple[int, int],
+    until: float,
+    timeout: float,
 ) -> str:
     """Says to the first process that this one is there. Returns what is wrong."""
     reason = ""

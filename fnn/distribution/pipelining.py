@@ -59,7 +59,10 @@ def pipeline(
     number = microbatches or stages
 
     def apply(
-        params: Params, state: State, x: Array, ctx: Context = INFERENCE
+        params: Params,
+        state: State,
+        x: Array,
+        ctx: Context = INFERENCE,
     ) -> tuple[Array, State]:
         _check(x, state, ctx, number)
         parts = x.reshape(number, -1, *x.shape[1:])  # (microbatches, examples, ...)
@@ -82,7 +85,12 @@ def pipeline(
     return apply
 
 
-def _check(x: Any, state: State, ctx: Context, number: int) -> None:
+def _check(
+    x: Any,
+    state: State,
+    ctx: Context,
+    number: int,
+) -> None:
     if not hasattr(x, "shape") or ctx.mask is not None or jax.tree.leaves(state):
         raise ValueError(
             "pipeline: expected one array without mask, and a layer without state, received "
@@ -114,18 +122,23 @@ def _stage(
     def copies(x: Array, turn: Array) -> Array:
         moved = ctx
         if ctx.key is not None:
-            moved = ctx.replace(key=jax.random.fold_in(ctx.key, turn - here))
+            key = jax.random.fold_in(ctx.key, turn - here)
+            moved = ctx.replace(key=key)
 
         def step(x: Array, copy: tuple[Array, Params, State]) -> tuple[Array, None]:
             index, params, state = copy
-            return call(layer.inner, params, state, x, moved.repeat(index))[0], None
+            y, _ = call(layer.inner, params, state, x, moved.repeat(index))
+            return y, None
 
         step = convolutions.in_loop(step)
-        return lax.scan(step, x, (here * own + jnp.arange(own), params, state))[0]
+        numbers = here * own + jnp.arange(own)
+        y, _ = lax.scan(step, x, (numbers, params, state))
+        return y
 
     def take_turn(carry: tuple[Array, Array], turn: Array) -> Tree:
         received, results = carry
-        x = jnp.where(here == 0, parts[jnp.minimum(turn, last)], received)
+        is_first = here == 0
+        x = jnp.where(is_first, parts[jnp.minimum(turn, last)], received)
         y = copies(x, turn)
         # Before its first result the last stage writes to place 0, and writes again.
         done = jnp.clip(turn - (stages - 1), 0, last)

@@ -215,8 +215,8 @@ class ByPath(Distribution):
         batch_axis = batch_dim_name or mesh.axis_names[0]
         _check_rules(rules)
         _check_axes("ByPath", mesh, batch_axis, *used_by(*rules.values()))
-        table = Table(tuple((pattern, tuple(axes)) for pattern, axes in rules.items()))
-        super().__init__(mesh, batch_axis, (table,))
+        patterns = tuple((pattern, tuple(axes)) for pattern, axes in rules.items())
+        super().__init__(mesh, batch_axis, (Table(patterns),))
 
 
 class TensorParallel(Distribution):
@@ -307,11 +307,14 @@ def _is_axes(axes: object) -> bool:
         return False
     names: list[object] = []
     for entry in axes:
-        names += entry if isinstance(entry, tuple) else [entry]
+        if isinstance(entry, tuple):
+            names += entry
+        else:
+            names.append(entry)
     named = [name for name in names if name is not None]
-    return all(isinstance(name, str) for name in named) and len(set(named)) == len(
-        named
-    )
+    if not all(isinstance(name, str) for name in named):
+        return False
+    return len(set(named)) == len(named)
 
 
 def _check_axes(name: str, mesh: Mesh, *axes: str) -> None:

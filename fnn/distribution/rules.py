@@ -82,7 +82,8 @@ class Table:
     def divide(self, weight: Weight, axes: Axes, mesh: Mesh) -> Axes:
         for pattern, wanted in self.patterns:
             if any(matches(pattern, name) for name in weight.names):
-                found = (None,) * (len(weight.shape) - len(wanted)) + wanted
+                rest = len(weight.shape) - len(wanted)
+                found = (None,) * rest + wanted
                 wrong = misfit(found, weight.shape, mesh)
                 if not wrong:
                     return found
@@ -123,7 +124,8 @@ class Mapped:
             return axes
         wrong = misfit(layout.axes, weight.shape, mesh)
         if not wrong:
-            return layout.axes + (None,) * (len(weight.shape) - len(layout.axes))
+            rest = len(weight.shape) - len(layout.axes)
+            return layout.axes + (None,) * rest
         if not weight.certain:
             return axes
         raise ValueError(
@@ -150,9 +152,10 @@ class Mapped:
             if is_masked(output):
                 return Masked(place(output.values), output.mask)
             axes = layout.axes
-            if misfit(axes[:1], output.shape, self.layouts.device_mesh.backend_mesh):
+            mesh = self.layouts.device_mesh.backend_mesh
+            if misfit(axes[:1], output.shape, mesh):
                 axes = (None, *axes[1:])
-            wrong = misfit(axes, output.shape, self.layouts.device_mesh.backend_mesh)
+            wrong = misfit(axes, output.shape, mesh)
             if wrong:
                 raise ValueError(
                     f"LayoutMap: {layout.axes} divides the output of {path} of shape "

@@ -101,10 +101,9 @@ def moves_inputs(layer: Layer) -> bool:
     apply = type(layer).apply
     if apply in _MOVING:
         return True
-    return apply is Activation.apply and getattr(layer, "activation", None) in (
-        None,
-        "linear",
-    )
+    if apply is not Activation.apply:
+        return False
+    return getattr(layer, "activation", None) in (None, "linear")
 
 
 def penalty(layer: Layer) -> Regularizer:
@@ -126,9 +125,12 @@ def split(
         rest = layer.replace(activation=None)
         activation = layer.activation
     elif apply is Softmax.apply and not _masks_classes(spec()):
-        common = {"name": layer.own_name}
-        common |= {name: getattr(layer, name) for name in ("trainable", "dtype")}
-        rest = Activation(None, **common)
+        rest = Activation(
+            None,
+            name=layer.own_name,
+            trainable=layer.trainable,
+            dtype=layer.dtype,
+        )
         softmax = resolve("activation", "softmax")
         activation = functools.partial(softmax, axis=layer.axis)
     elif apply is Lambda.apply:

@@ -181,7 +181,9 @@ def moments(
     second = weights * r * r
     second = second.sum(axes).astype("float32")
     c = c.reshape(w.shape)
-    squared = [p for q in product(c, c) for p in product(q, w)]
+    squared = []
+    for part in product(c, c):
+        squared += product(part, w)
     squared += product(2 * c, first)
     squared.append(second)
     total = product(c, w)
@@ -226,7 +228,9 @@ def variation(
         mean = mean + residual / whole
     residual = residual - (mean - previous) * whole
     mixed = product(-2 * mean[None], terms(total))
-    square = [p for q in product(mean, mean) for p in product(q[None], weight_terms)]
+    square = []
+    for part in product(mean, mean):
+        square += product(part[None], weight_terms)
     around_mean = squared + _digits_of([*mixed, *square])
     shift = residual * residual / whole
     return jnp.maximum(value(around_mean) - shift, 0)

@@ -214,7 +214,8 @@ class Metric(Named, loadable=False):
         """
         sums = self._sums(metric_variables)
         weight = named.pop("sample_weight", None)
-        return jax.tree.leaves(call_update(self.update, sums, batch, weight, named))
+        updated = call_update(self.update, sums, batch, weight, named)
+        return jax.tree.leaves(updated)
 
     def stateless_result(self, metric_variables: Sequence[Tree]) -> Array:
         """`result` for these values of the variables."""

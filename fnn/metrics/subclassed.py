@@ -176,7 +176,8 @@ class Subclassed(Metric, loadable=False):
         variables = run.variables
         with Run(zip(variables, sums, strict=True)) as scope:
             scope.mask = mask
-            scope.y_pred = named.get("y_pred", batch[-1] if batch else None)
+            last = batch[-1] if batch else None
+            scope.y_pred = named.get("y_pred", last)
             run.update_state(*batch, **named)
         _check_leaks(run, scope, variables)
         return _values(scope, variables)
@@ -283,7 +284,8 @@ def _check_leaks(
             "one; make it with self.add_weight, or store it as an attribute of the metric"
         )
     for attribute, value in [*vars(run).items()]:
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
+        leaves = jax.tree.leaves(value)
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
             del vars(run)[attribute]
             raise ValueError(
                 f"{name}: expected update_state to keep arrays in variables, received a traced "
@@ -352,10 +354,9 @@ def adapt(cls: Any) -> None:
             return
         # Its methods may set attributes, unless it declares fields.
         is_open = cls._open or not inspect.get_annotations(cls)
-        place = next(
-            i for i, base in enumerate(cls.__bases__) if issubclass(base, Metric)
-        )
-        cls.__bases__ = (*cls.__bases__[:place], Subclassed, *cls.__bases__[place:])
+        bases = cls.__bases__
+        place = next(i for i, base in enumerate(bases) if issubclass(base, Metric))
+        cls.__bases__ = (*bases[:place], Subclassed, *bases[place:])
         _take_name(cls)
         cls._open = is_open
     if not hasattr(cls.result, "takes_sums"):

@@ -267,9 +267,10 @@ class Attributes(_Beside):
     def _set_trainable(self, chosen: tuple[Layer | str, ...], trainable: bool) -> None:
         inside = {id(layer) for path, layer, _ in walk(self.layer) if path}
         found = []
-        patterns = [one for one in chosen if isinstance(one, str) and is_pattern(one)]
+        patterns = []
         for one in chosen:
-            if isinstance(one, str) and one in patterns:
+            if isinstance(one, str) and is_pattern(one):
+                patterns.append(one)
                 continue
             layer: Any = self.get_layer(one) if isinstance(one, str) else one
             if isinstance(layer, InputLayer):

@@ -146,17 +146,17 @@ class ModelCall(KerasLayer):
     @classmethod
     def from_file_config(cls, config: dict[str, Any]) -> Any:
         """The layer of the model that `file_config` described, which keeps the model."""
-        made = None
-        if isinstance(config.get("class"), str) and isinstance(
-            config.get("config"), dict
-        ):
-            made = lookup("model", config["class"])
-        if not (isinstance(made, type) and issubclass(made, Model)) or is_ours(made):
+        name, inner = config.get("class"), config.get("config")
+        made: Any = None
+        if isinstance(name, str) and isinstance(inner, dict):
+            made = lookup("model", name)
+        is_model = isinstance(made, type) and issubclass(made, Model)
+        if not is_model or is_ours(made):
             raise ValueError(
                 "expected the name and config of a registered class of models, received "
-                f"{config.get('class')!r}; the file is damaged"
+                f"{name!r}; the file is damaged"
             )
-        model = made.from_config(config["config"])
+        model = made.from_config(inner)
         unite(model, config.get("one_layer_at", ()))
         vars(model)["_fnn_form"] = config.get("call_form")
         layer = model.as_layer()

@@ -23,7 +23,7 @@ from fnn.models.network import Network
 from fnn.models.sharing import Owner, owner_of
 from fnn.models.variables import variable_at
 from fnn.models.weights import Weights
-from fnn.models.wiring import node_of
+from fnn.models.wiring import free_batch, node_of
 from fnn.preprocessing.adapting import Adapting
 from fnn.preprocessing.host import cut, has_host
 from fnn.preprocessing.strings import as_host, as_plain
@@ -92,7 +92,8 @@ def forward(
     """The outputs of a layer with the weights at `path`; state and randomness move on."""
     now = held = scoped.current(weights)
     ties = weights.network.ties
-    params, state = (tying.take(part, path, ties) for part in (now.params, now.state))
+    params = tying.take(now.params, path, ties)
+    state = tying.take(now.state, path, ties)
     program: Callable[..., Tree] = _program(run, training)
     if tree.has_strings(x):  # of a class with `call`, which is not compiled then
         program = functools.partial(_forward, run, training)
@@ -104,7 +105,8 @@ def forward(
         y, new_state = program(params, state, x, key)
     in_scope = scoped.keep(weights, path, new_state)
     if new_state and not in_scope and not is_traced(new_state):
-        now = now.replace(state=tying.give(now.state, path, new_state, ties))
+        whole = tying.give(now.state, path, new_state, ties)
+        now = now.replace(state=whole)
     if now is not held and not in_scope and not is_traced(x):
         weights.now = now
     return jax.tree.map(_without_mask, y, is_leaf=is_masked)
@@ -138,7 +140,8 @@ def learn(layer: Layer, like: Tree, learned: dict[str, np.ndarray]) -> None:
                 "adapt to data like the inputs there"
             )
         state[name] = tree.owned(value, state[name].dtype)
-    weights.now = now.replace(state=tree.put(now.state, owner.path, state))
+    whole = tree.put(now.state, owner.path, state)
+    weights.now = now.replace(state=whole)
 
 
 def _with_mask(array: Tree) -> Tree:
@@ -221,7 +224,8 @@ def copy_weights(original: Any, copied: Any) -> None:
         if "_weights" not in vars(copied):
             return  # an object on which `call` runs
         whole = copied.layer
-    for thing in (copied, *(layer for _, layer, _ in walk(whole))):
+    layers = [layer for _, layer, _ in walk(whole)]
+    for thing in (copied, *layers):
         if isinstance(thing, Methods) and "_subject" not in vars(thing):
             for held in variables_in(thing).values():
                 thing._adopt(held)
@@ -237,9 +241,9 @@ def copy_weights(original: Any, copied: Any) -> None:
         return
     now = owner.weights.now
     weights = Weights(Network(copied.replace(), inputs, original.name or ""))
-    weights.start_from(
-        tree.get(now.params, owner.path), tree.get(now.state, owner.path)
-    )
+    params = tree.get(now.params, owner.path)
+    state = tree.get(now.state, owner.path)
+    weights.start_from(params, state)
     Owner(weights, (), keeps=True).mark(copied)
     sharing.claim(weights, copied)
 
@@ -265,7 +269,8 @@ def kept_weights(thing: Any) -> Kept | None:
     if inputs is None:
         return None
     now = weights.now
-    params, state = (tree.get(part, owner.path) for part in (now.params, now.state))
+    params = tree.get(now.params, owner.path)
+    state = tree.get(now.state, owner.path)
     return Kept(params, state, inputs, (weights.key, now.key))
 
 
@@ -282,7 +287,7 @@ def revive(layer: Layer) -> None:
 
 def nodes_like(layer: Layer, x: Tree) -> Tree:
     """Nodes for inputs like `x`: of any batch size, if the layer takes such."""
-    free = jax.tree.map(lambda a: node_of((None, *a.shape[1:]), a.dtype), x)
+    free = jax.tree.map(free_batch, x)
     with contextlib.suppress(Exception):
         output_spec(layer, jax.tree.map(lambda node: node.specs[0], free))
         output_spec(layer, jax.tree.map(lambda node: node.specs[1], free))
@@ -364,7 +369,8 @@ def _as_array(leaf: Tree) -> Tree:
         leaf = np.asarray(leaf)
     if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "fiub":
         # A copy in JAX's dtype: a compiled program takes it without an operation of its own.
-        return np.array(leaf, jax.dtypes.canonicalize_dtype(leaf.dtype), copy=True)
+        dtype = jax.dtypes.canonicalize_dtype(leaf.dtype)
+        return np.array(leaf, dtype)
     return leaf
 
 

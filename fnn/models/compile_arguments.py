@@ -15,7 +15,11 @@ from fnn.training.objective import Objective
 from fnn.training.own_objective import FORM
 
 # Arguments that Keras does not have, and their defaults.
-NO_EXTRA: dict[str, object] = {"objective": None, "remat": (), "max_compiles": None}
+NO_EXTRA: dict[str, object] = {
+    "objective": None,
+    "remat": (),
+    "max_compiles": None,
+}
 _GOALS = ("loss", "loss_weights", "metrics", "weighted_metrics")
 
 

@@ -14,7 +14,7 @@ from fnn.core.context import leading, split_mask
 from fnn.core.tree import SpecTree, Tree
 from fnn.metrics import Mean, Metric
 from fnn.subclassing.tracking import attributes
-from fnn.training.objective import Objective, resolve_objective
+from fnn.training.objective import Objective, OutputGoal, resolve_objective
 from fnn.training.step import output_leaves
 from fnn.variables import Variable
 
@@ -27,8 +27,14 @@ class CompiledMetrics:
     def __init__(self) -> None:
         self.objective: Objective | None = None
 
+    @property
+    def _goals(self) -> tuple[OutputGoal, ...]:
+        if self.objective is None:
+            return ()
+        return self.objective.goals
+
     def _each(self) -> Iterator[tuple[int, str, Any, bool]]:
-        for index, goal in enumerate(self.objective.goals if self.objective else ()):
+        for index, goal in enumerate(self._goals):
             for label, metric, weighted in goal.metrics:
                 yield index, label, metric, weighted
 
@@ -39,7 +45,7 @@ class CompiledMetrics:
 
     def update_state(self, y: Tree, y_pred: Tree, sample_weight: Tree = None) -> None:
         """Updates each by its output."""
-        count = len(self.objective.goals) if self.objective else 0
+        count = len(self._goals)
         outputs, targets = output_leaves(y_pred), per_output(y, count)
         weights = per_output(sample_weight, count)
         for index, _, metric, weighted in self._each():
@@ -60,10 +66,14 @@ class CompiledMetrics:
         return [metric for _, _, metric, _ in self._each()]
 
     def stateless_update_state(
-        self, values: list[Tree], y: Tree, y_pred: Tree, sample_weight: Tree = None
+        self,
+        values: list[Tree],
+        y: Tree,
+        y_pred: Tree,
+        sample_weight: Tree = None,
     ) -> list[Array]:
         """The values of the variables after `update_state`."""
-        count = len(self.objective.goals) if self.objective else 0
+        count = len(self._goals)
         outputs, targets = output_leaves(y_pred), per_output(y, count)
         after: list[Array] = []
         for index, _, metric, _ in self._each():
@@ -120,7 +130,12 @@ class Compiled:
                 self.output_trackers[name] = Mean(name=name)
 
     def loss(
-        self, y: Tree, y_pred: Tree, weight: Tree, penalty: Array, names: list[str]
+        self,
+        y: Tree,
+        y_pred: Tree,
+        weight: Tree,
+        penalty: Array,
+        names: list[str],
     ) -> Array:
         """The loss of a batch, plus a penalty."""
         if self.arguments["loss"] is None:
@@ -129,10 +144,9 @@ class Compiled:
         assert self.objective is not None
         outputs = output_leaves(y_pred)
         goals = tuple(goal.replace(metrics=()) for goal in self.objective.goals)
-        batch = {
-            "y": per_output(y, len(outputs)),
-            "weight": () if weight is None else per_output(weight, len(outputs)),
-        }
+        batch = {"y": per_output(y, len(outputs)), "weight": ()}
+        if weight is not None:
+            batch["weight"] = per_output(weight, len(outputs))
         examples = jax.tree.leaves(y_pred)[0].shape[0]
         valid = jnp.ones(examples, bool)
         no_logits = [None] * len(outputs)

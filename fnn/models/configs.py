@@ -117,7 +117,9 @@ class _Clone:
     def _made(self, name: str | None, layer: Layer) -> Layer:
         apart = sharing.apart(layer, models=True)
         if self.recursive and isinstance(layer, Flow):
-            swaps = {id(child): self.of(n, child) for n, child in layer.children()}
+            swaps = {}
+            for inner, child in layer.children():
+                swaps[id(child)] = self.of(inner, child)
             apart = swapped(layer, swaps)
         if self.make is not None:
             apart = self.make(apart)

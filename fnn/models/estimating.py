@@ -92,8 +92,8 @@ def _device_count() -> int:
 def _inputs(feed: Feed, x: Tree) -> SpecTree:
     """The shapes of some inputs. Raises ValueError if they are not known."""
     if x is not None:
-        x = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), x)
-        return tree.spec(feed.checked_inputs(x))
+        trial = feed.checked_inputs(tree.trial(x))
+        return tree.spec(trial)
     network = feed.weights.network.compiled
     feed.weights.now  # noqa: B018 - raises while there are no weights
     first, second = network.trial(0), network.trial(1)
@@ -135,8 +135,8 @@ def _goals(feed: Feed, x: SpecTree, y: Tree) -> tuple[Arrays, Objective]:
     kept = program.objective
     try:
         if y is not None or not program.needs_targets:
-            targets = jax.tree.map(lambda a: np.zeros((size, *a.shape[1:]), a.dtype), y)
-            inputs = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), x)
+            inputs = tree.trial(x)
+            targets = tree.trial(tree.resized(y, size))
             own = isinstance(feed, StepFeed) and program.takes_any("train_step")
             if not own and feed.weights.network.compiled is not feed.weights.network:
                 raise ValueError(
@@ -169,17 +169,24 @@ def _candidates(output: SpecTree) -> Iterator[np.ndarray]:
     one_hot = np.zeros(output.shape, output.dtype)
     one_hot[..., :1] = 1
     yield one_hot
-    yield np.zeros(output.shape[:-1], np.int32)
-    yield np.zeros((*output.shape[:-1], 1), np.int32)
+    shape = output.shape[:-1]
+    yield np.zeros(shape, np.int32)
+    yield np.zeros((*shape, 1), np.int32)
 
 
 def _memory_of_device() -> float | None:
     """The bytes that the first device of this process may hold, None if it does not say."""
-    stats: dict[str, Any] = jax.local_devices()[0].memory_stats() or {}
+    device = jax.local_devices()[0]
+    stats: dict[str, Any] = device.memory_stats() or {}
     return stats.get("bytes_limit")
 
 
-def _largest(peak: Callable[[int], int], memory: float, size: int, known: int) -> int:
+def _largest(
+    peak: Callable[[int], int],
+    memory: float,
+    size: int,
+    known: int,
+) -> int:
     """The largest batch size whose peak is within `memory`, as exact as a few compilations allow.
 
     Memory grows almost linearly with the batch, so each attempt goes where the line through the
@@ -203,12 +210,17 @@ def _largest(peak: Callable[[int], int], memory: float, size: int, known: int) -
     return fits
 
 
-def _next(known: dict[int, int], memory: float, fits: int, too_large: int) -> int:
+def _next(
+    known: dict[int, int],
+    memory: float,
+    fits: int,
+    too_large: int,
+) -> int:
     """The size to try next, between one that fits and one that does not."""
-    sizes = sorted(known, key=lambda size: abs(known[size] - memory))[:2]
-    if len(sizes) < 2:
-        return min(2 * max(sizes), too_large - 1)
-    first, second = sorted(sizes)
+    if len(known) < 2:
+        return min(2 * max(known), too_large - 1)
+    nearest = sorted(known, key=lambda size: abs(known[size] - memory))
+    first, second = sorted(nearest[:2])
     slope = (known[second] - known[first]) / (second - first)
     aim = 2 * second
     if slope > 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import TypeAlias
 
 import jax
@@ -15,10 +16,10 @@ from fnn.data.splits import Split
 from fnn.models.network import Network
 from fnn.models.program import Program
 from fnn.models.weights import Weights
+from fnn.models.wiring import free_batch
 from fnn.preprocessing.host_layer import has_free_lengths
 from fnn.runtime.layouts import current
 from fnn.runtime.process import check_process
-from fnn.symbolic.node import Node, input_specs
 from fnn.training import checks, examples, inputs, sources
 from fnn.training.class_weights import class_weights
 from fnn.training.data import ArrayData, key_numbers
@@ -75,7 +76,7 @@ class Feed:
         finite = self.program.checks_values
         x = inputs.as_inputs(x, several, finite=finite, lazy=lazy, strings=strings)
         if not built:
-            self.weights.build_for(jax.tree.map(_free_batch, x))
+            self.weights.build_for(jax.tree.map(free_batch, x))
             network = self.weights.network
             nodes = network.inputs
         x = inputs.with_axes(inputs.by_node(x, nodes), nodes)
@@ -128,7 +129,8 @@ class Feed:
         x = self.given(x, lazy=lazy)
         network = self.weights.network
         names, outputs = network.output_names, network.output_structure
-        y, weight = inputs.flat(y, outputs), inputs.flat(weight, outputs)
+        y = inputs.flat(y, outputs)
+        weight = inputs.flat(weight, outputs)
         targets = inputs.as_targets(y, names, self.program.checks_values, lazy)
         weights = inputs.as_weights(weight, targets, names)
         arrays = {"x": x, "y": targets, "weight": weights}
@@ -361,9 +363,10 @@ def checked_batch_size(given: int | None) -> int:
     return checks.as_integer("batch_size", given, 1)
 
 
-def _free_batch(array: Tree) -> Node:
-    """An input node like an array, for any number of examples."""
-    return Node(None, (), input_specs((None, *array.shape[1:]), array.dtype))
+def in_batches(arrays: Tree, size: int, steps: int | None = None) -> Iterator[Tree]:
+    """The examples of some arrays in batches, the last of which may be smaller."""
+    for start in range(0, tree.batch_size(arrays), size)[:steps]:
+        yield jax.tree.map(lambda a: a[start : start + size], arrays)  # noqa: B023
 
 
 def _require_none(**arguments: object) -> None:

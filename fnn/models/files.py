@@ -79,7 +79,9 @@ class Files:
     def training_record(self: Any) -> dict[str, Tree]:
         """All that a file needs beside the weights for the training to continue."""
         now = local(self.train_state)
-        metrics = {m.name: [v.value for v in m.variables] for m in metrics_in(self)}
+        metrics = {}
+        for metric in metrics_in(self):
+            metrics[metric.name] = [variable.value for variable in metric.variables]
         return {
             "counts": {"key": now.key, "step": now.step, "epoch": now.epoch},
             "optimizer": now.optimizer,
@@ -129,9 +131,9 @@ def _record_of(history: History | None) -> Tree:
 
 def _checked_counters(callbacks: Tree) -> Tree:
     """The counters of callbacks: dicts of arrays by callback."""
-    known = (np.ndarray, jax.Array)
     leaves = jax.tree.leaves(callbacks)
-    if isinstance(callbacks, dict) and all(isinstance(x, known) for x in leaves):
+    are_arrays = all(isinstance(leaf, (np.ndarray, jax.Array)) for leaf in leaves)
+    if isinstance(callbacks, dict) and are_arrays:
         return callbacks
     raise ValueError(f"expected counters of callbacks, received {callbacks!r:.80}")
 

@@ -55,11 +55,14 @@ def _consecutive(number: int, count: int) -> list[Fold]:
 
 def _targets(y: Tree) -> Tree:
     """What a splitter reads: the targets, if they are one array."""
-    leaf = y[0] if isinstance(y, tuple) and len(y) == 1 else y
-    if not hasattr(leaf, "shape"):
+    if isinstance(y, tuple) and len(y) == 1:
+        (y,) = y
+    if not hasattr(y, "shape"):
         return None
-    found = np.asarray(leaf)
-    return found[:, 0] if found.shape[1:] == (1,) else found
+    targets = np.asarray(y)
+    if targets.shape[1:] == (1,):
+        return targets[:, 0]
+    return targets
 
 
 def _indices(given: object, count: int, number: int) -> np.ndarray:

@@ -46,7 +46,8 @@ def freeze(weights: Weights, pattern: str, frozen: bool) -> None:
 
 def _chooses(pattern: str, path: Path) -> bool:
     ends = range(len(path), 0, -1)
-    return any(matches(pattern, "/".join(path[:end])) for end in ends)
+    prefixes = ["/".join(path[:end]) for end in ends]
+    return any(matches(pattern, prefix) for prefix in prefixes)
 
 
 def _fixed(weights: Weights, places: list[Key]) -> set[Key]:
@@ -63,7 +64,8 @@ def _check_averages(weights: Weights, places: list[Key], fixed: set[Key]) -> Non
     """Raises ValueError for a running average that is to stop alone, without its layer."""
     for path, _, _ in walk(weights.network.layer):
         own = [place for place in places if place[1][:-1] == path]
-        averages = [place[1] for place in own if place[0] == "state" and place in fixed]
+        stopped = [place for place in own if place in fixed]
+        averages = [average for part, average in stopped if part == "state"]
         if averages and not fixed.issuperset(own):
             names = ", ".join("/".join(average) for average in averages)
             raise ValueError(
@@ -77,11 +79,10 @@ def _assign(weights: Weights, places: list[Key], fixed: set[Key]) -> None:
     owners: dict[Key, tuple[Path, int]] = {}
     layers = list(walk(weights.network.layer))
     for number, (path, _, _) in enumerate(layers):
-        for place in places:
-            if place[1][: len(path)] == path:
-                owners[place] = path, number
+        for place in _inside(places, path):
+            owners[place] = path, number
     for number, (path, layer, _) in enumerate(layers):
-        inside = [place for place in places if place[1][: len(path)] == path]
+        inside = _inside(places, path)
         if not inside:
             continue
         learns = not fixed.issuperset(inside)
@@ -90,12 +91,18 @@ def _assign(weights: Weights, places: list[Key], fixed: set[Key]) -> None:
             part, own = place
             if learns and part == "params" and owners[place] == (path, number):
                 single.append("/".join(own[len(path) :]))
-        single.sort()
-        for one in {id(one): one for one in _same(weights, layer)}.values():
+        names = tuple(sorted(single))
+        same = {id(one): one for one in _same(weights, layer)}
+        for one in same.values():
             if one.trainable != learns:
                 one.trainable = learns
-            if one.fixed_weights != tuple(single):
-                one.fixed_weights = tuple(single)
+            if one.fixed_weights != names:
+                one.fixed_weights = names
+
+
+def _inside(places: list[Key], path: Path) -> list[Key]:
+    """The places at a path and below it."""
+    return [place for place in places if place[1][: len(path)] == path]
 
 
 def _same(weights: Weights, layer: Layer) -> list[Any]:
@@ -115,10 +122,7 @@ def carried_over(new: Tree, old: Tree, params: Tree) -> Tree:
     """
     names = ["/".join(path) for path, _ in tree.flatten(params)]
     before, now = _by_path(old, names), _by_path(new, names)
-    counters = {path for path, (_, of_weight) in now.items() if not of_weight}
-    same = counters == {
-        path for path, (_, of_weight) in before.items() if not of_weight
-    }
+    same = _counters(now) == _counters(before)
 
     def pick(path: Any, leaf: Any) -> Any:
         name = jax.tree_util.keystr(path)
@@ -136,7 +140,13 @@ def _by_path(state: Tree, names: list[str]) -> dict[str, tuple[Any, bool]]:
     """The leaves of a state by path, and whether each belongs to one of the weights."""
     found = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        keys = "/".join(str(part.key) for part in path if hasattr(part, "key"))
-        of_weight = any(f"/{keys}".endswith(f"/{name}") for name in names)
+        keys = [str(part.key) for part in path if hasattr(part, "key")]
+        place = "/" + "/".join(keys)
+        of_weight = any(place.endswith(f"/{name}") for name in names)
         found[jax.tree_util.keystr(path)] = leaf, of_weight
     return found
+
+
+def _counters(leaves: dict[str, tuple[Any, bool]]) -> set[str]:
+    """The paths of the leaves that belong to no weight."""
+    return {path for path, (_, of_weight) in leaves.items() if not of_weight}

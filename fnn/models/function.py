@@ -61,6 +61,5 @@ class Function:
 
     def __call__(self, inputs: Tree) -> Tree:
         """The outputs for arrays; for nodes, nodes."""
-        return tree.pack_sequence_as(
-            self._outputs, jax.tree.leaves(self._model(self._given(inputs)))
-        )
+        outputs = self._model(self._given(inputs))
+        return tree.pack_sequence_as(self._outputs, jax.tree.leaves(outputs))

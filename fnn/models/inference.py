@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Generator
 from typing import Any, TypeAlias
 
@@ -167,7 +168,7 @@ class Prediction:
 
     def at_once(self) -> Tree:
         """The outputs for examples that fit into one batch."""
-        (piece,) = pieces(self.x, self.count, self.size, 1, self.end, self.room)
+        (piece,) = self._pieces(1, self.end)
         x, valid = piece
         outputs = _runner(self.weights, x, self.size)(x, valid)
         return fetched(outputs, valid, valid < tree.batch_size(x))
@@ -179,22 +180,26 @@ class Prediction:
         if self._last_runs_apart(batch):
             end = 1 << (self.remainder - 1).bit_length()
         capacity = self._capacity(batch, callbacks)
-        cut = pieces(self.x, self.count, self.size, capacity, end, self.room)
+        cut = self._pieces(capacity, end)
         run = _runner(self.weights, batch, self.size)
         return predict(
             run, cut, self.shown, callbacks, verbose, self.batches, self.meets
         )
 
+    def _pieces(self, capacity: int, end: int) -> Generator[Piece]:
+        """The examples in parts of up to `capacity` batches; the last batch padded to `end`."""
+        return pieces(self.x, self.count, self.size, capacity, end, self.room)
+
     def _size_in_memory(self) -> int:
         """The size of batches that have no array of `LARGE` bytes, on CPU."""
         if jax.default_backend() != "cpu" or self.size in POWERS_OF_TWO:
             return self.size
-        now = self.weights.now
-        several = current() is not None or is_on_several_devices((self.x, now.params))
-        if several or self.network.draws_in_inference:
+        if self._is_divided() or self.network.draws_in_inference:
             return self.size
+        now = self.weights.now
         batch = tree.resized(self.x, self.size)
-        largest = self.network.predictor(batch).largest(now.params, now.state, batch)
+        predictor = self.network.predictor(batch)
+        largest = predictor.largest(now.params, now.state, batch)
         parts = 1 << (largest // LARGE).bit_length()
         if parts == 1 or not pads(self.weights, batch):
             return self.size
@@ -202,14 +207,20 @@ class Prediction:
 
     def _capacity(self, batch: SpecTree, callbacks: CallbackList) -> int:
         """How many batches go into one dispatch."""
-        now = self.weights.now
-        # Batches on several devices are divided over them one by one.
-        several = current() is not None or is_on_several_devices((self.x, now.params))
+        divided = self._is_divided()
         watched = callbacks.watches("on_predict_begin", *PREDICT_HOOKS)
         draws = self.network.draws_in_inference
-        if self.count <= self.size or several or watched or draws:
+        if self.count <= self.size or divided or watched or draws:
             return 1
-        return self.network.predictor(batch).capacity(now.params, now.state, batch)
+        now = self.weights.now
+        predictor = self.network.predictor(batch)
+        return predictor.capacity(now.params, now.state, batch)
+
+    def _is_divided(self) -> bool:
+        """Whether batches are divided over several devices, which happens one by one."""
+        if current() is not None:
+            return True
+        return is_on_several_devices((self.x, self.weights.now.params))
 
     def _last_runs_apart(self, batch: SpecTree) -> bool:
         """Whether a last batch of few examples gets a program of its own."""
@@ -220,7 +231,8 @@ class Prediction:
         if self.room != self.size:
             return False
         now = self.weights.now
-        work = self.network.predictor(batch).work(now.params, now.state, batch)
+        predictor = self.network.predictor(batch)
+        work = predictor.work(now.params, now.state, batch)
         return runs_apart(work, self.remainder, self.size)
 
     def _stateful_size(self, given: int | None) -> int:
@@ -251,7 +263,8 @@ def predict_stream(
 
     def batches() -> Generator[Piece]:
         for (arrays, valid), _ in chunks:
-            yield jax.tree.map(lambda a: a[0], arrays), int(valid.sum())
+            batch = jax.tree.map(lambda a: a[0], arrays)
+            yield batch, int(valid.sum())
 
     # Each of several processes has examples of its own, as many as there are.
     run = _runner(feed.weights, batch, stream.batch_size, alone=True)
@@ -268,9 +281,15 @@ def _runner(weights: Weights, batch: Tree, size: int, alone: bool = False) -> Ru
     active.set(weights.compilations)
     whole = network.predictor(batch)
 
+    placed = weights.placed
+    if alone:
+        placed = functools.partial(_placed_alone, weights)
+
     def run(x: Tree, valid: int) -> Tree:
-        params, state, x = _placed_alone(weights, x) if alone else weights.placed(x)
-        program = whole if tree.batch_size(x) >= size else network.predictor(x)
+        params, state, x = placed(x)
+        program = whole
+        if tree.batch_size(x) < size:
+            program = network.predictor(x)
         if valid > size:
             count = np.int32(-(-valid // size))
             outputs, state = program.loop(params, state, x, count, size)
@@ -286,6 +305,7 @@ def _runner(weights: Weights, batch: Tree, size: int, alone: bool = False) -> Ru
 def empty_outputs(weights: Weights, x: Tree) -> Tree:
     """The outputs for no examples."""
     now = weights.now
-    spec = applied_spec(weights.network.compiled.layer, now.params, now.state, x)
-    zeros = jax.tree.map(lambda s: np.zeros(s.shape, s.dtype), strip_masks(spec))
+    layer = weights.network.compiled.layer
+    spec = applied_spec(layer, now.params, now.state, x)
+    zeros = tree.trial(strip_masks(spec))
     return jax.tree.map(in_full, zeros)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fnn.core.registry import CustomObjectScope
-from fnn.models.loading import model_of
+from fnn.models.loading import Custom, model_of
 from fnn.saving import formats
 from fnn.saving.formats import Opened
 from fnn.saving.keras import files, vocabularies
@@ -16,13 +16,13 @@ from fnn.saving.reading import refused, unmakeable
 from fnn.saving.tensors import FileError, parse
 
 
-def _made(config: Mapping[str, Any], custom: Mapping[str, Any] | None) -> Any:
+def _made(config: Mapping[str, Any], custom: Custom) -> Any:
     """The model of a config of Keras, with shapes as its weights if these are known."""
     with CustomObjectScope(custom or {}):
         return model_of(network_from_keras(config, custom), draw=False)
 
 
-def _load_keras(opened: Opened, custom: Mapping[str, Any] | None, compile: bool) -> Any:
+def _load_keras(opened: Opened, custom: Custom, compile: bool) -> Any:
     """The model in a `.keras` file."""
     archive = opened.zip
     assert archive is not None
@@ -48,7 +48,7 @@ def _load_keras(opened: Opened, custom: Mapping[str, Any] | None, compile: bool)
     return model
 
 
-def _load_hdf5(opened: Opened, custom: Mapping[str, Any] | None, compile: bool) -> Any:
+def _load_hdf5(opened: Opened, custom: Custom, compile: bool) -> Any:
     """The model in a legacy `.h5` file."""
     root = files.root_of(opened)
     described = root.attributes.get("model_config")
@@ -70,7 +70,7 @@ def _load_hdf5(opened: Opened, custom: Mapping[str, Any] | None, compile: bool) 
 def _compile(
     model: Any,
     config: Mapping[str, Any] | None,
-    custom: Mapping[str, Any] | None,
+    custom: Custom,
     root: Group,
     opened: Opened,
 ) -> None:

@@ -38,7 +38,12 @@ class Weights(Protocol):
     def built(self) -> bool: ...
 
 
-def made(weights: Weights, layer: Layer, key: Array, x: SpecTree) -> tuple[Tree, Tree]:
+def made(
+    weights: Weights,
+    layer: Layer,
+    key: Array,
+    x: SpecTree,
+) -> tuple[Tree, Tree]:
     """New (params, state) of a layer, each array created on the devices that are to hold it."""
     distribution = current()
     if distribution is None or not distribution.rules or is_committed(key):
@@ -58,7 +63,7 @@ def _shardings(
 ) -> tuple[Tree, Tree]:
     """The shardings of (params, state) of a network, after a check of the rules."""
     params, state = weights
-    places = shardings(distribution, params, name), shardings(distribution, state, name)
+    places = _places(distribution, name, weights)
     leaves = jax.tree_util.tree_leaves_with_path(params)
     leaves += jax.tree_util.tree_leaves_with_path(state)
     names = [path_name(path) for path, _ in leaves]
@@ -70,6 +75,14 @@ def _shardings(
     for rule in distribution.rules:
         rule.check(names, divided)
     return places
+
+
+def _places(
+    distribution: Distribution, name: str, weights: tuple[SpecTree, SpecTree]
+) -> tuple[Tree, Tree]:
+    """The shardings of (params, state)."""
+    params, state = weights
+    return shardings(distribution, params, name), shardings(distribution, state, name)
 
 
 def lay_out_new(weights: Weights) -> None:
@@ -101,12 +114,16 @@ def lay_out(weights: Weights, distribution: Distribution, new: bool = False) -> 
         return
     name = weights.network.name
     places = _shardings(distribution, name, held)
+
+    def settled(leaf: Any, place: Any) -> Any:
+        if stays(leaf):
+            return leaf
+        return put(leaf, place)
+
     if before is None or known:
-        moved = jax.tree.map(
-            lambda leaf, place: leaf if stays(leaf) else put(leaf, place), held, places
-        )
+        moved = jax.tree.map(settled, held, places)
     else:
-        old = shardings(before, now.params, name), shardings(before, now.state, name)
+        old = _places(before, name, held)
         moved = jax.tree.map(_put_ours, held, places, old)
     others = [now.key, now.step, now.epoch]
     for i, leaf in enumerate(others):
@@ -132,7 +149,9 @@ def _can_stay(mesh: Mesh, leaf: Any) -> bool:
     if not isinstance(leaf.sharding, NamedSharding):
         return True
     other = leaf.sharding
-    return other.mesh.shape == mesh.shape or other.device_set != set(mesh.devices.flat)
+    if other.mesh.shape == mesh.shape:
+        return True
+    return other.device_set != set(mesh.devices.flat)
 
 
 def _lie_on_one_mesh(params: Tree) -> bool:
@@ -140,7 +159,8 @@ def _lie_on_one_mesh(params: Tree) -> bool:
     leaves = jax.tree.leaves(params)
     if not all(map(is_committed, leaves)):
         return False
-    return len({getattr(leaf.sharding, "mesh", leaf.sharding) for leaf in leaves}) == 1
+    meshes = {getattr(leaf.sharding, "mesh", leaf.sharding) for leaf in leaves}
+    return len(meshes) == 1
 
 
 def _put_ours(leaf: Any, place: Any, before: Any) -> Any:

@@ -22,6 +22,11 @@ from fnn.variables import value_of
 Values: TypeAlias = Sequence[Tree]
 
 
+def array_of(value: Tree) -> Array:
+    """A value, or that of a variable, as an array of JAX."""
+    return jnp.asarray(value_of(value))
+
+
 class Result(NamedTuple):
     """The outputs of a call, which may have masks, the non-trainable values after it, losses."""
 
@@ -63,7 +68,7 @@ class Lists:
         names = (*self.learned, *self.others)
         values = (*trainable, *non_trainable[: len(self.others)])
         for (part, path), value in zip(names, values, strict=True):
-            trees[part] = tree.put(trees[part], path, jnp.asarray(value_of(value)))
+            trees[part] = tree.put(trees[part], path, array_of(value))
         return now.replace(**trees)
 
     def check(self, trainable: Values, non_trainable: Values) -> None:
@@ -93,20 +98,21 @@ class Lists:
         now = self.put(before, trainable, non_trainable)
         key, own = before.key, before.key
         if self.draws:
-            data = jnp.asarray(value_of(non_trainable[-1]))
-            key = random.wrap_key_data(data, impl=random.key_impl(before.key))
+            impl = random.key_impl(before.key)
+            key = random.wrap_key_data(array_of(non_trainable[-1]), impl=impl)
             if training:
                 key, own = random.split(key)
         ties = self.weights.network.ties
-        parts = (now.params, now.state)
-        params, state = (tying.take(part, self.place, ties) for part in parts)
-        y, after = call(run, params, state, x, Context(train=training, key=own))
-        now = now.replace(state=tying.give(now.state, self.place, after, ties))
+        params = tying.take(now.params, self.place, ties)
+        state = tying.take(now.state, self.place, ties)
+        ctx = Context(train=training, key=own)
+        y, after = call(run, params, state, x, ctx)
+        whole = tying.give(now.state, self.place, after, ties)
+        now = now.replace(state=whole)
         penalties = [value for _, value in core_weights.penalties(run, params)]
         losses = [*core_weights.auxiliaries(after), *penalties]
-        return Result(
-            y, [_at(now, name) for name in self.others] + self.seed(key), losses
-        )
+        others = [_at(now, name) for name in self.others]
+        return Result(y, others + self.seed(key), losses)
 
 
 def _at(now: Tree, name: Key) -> Array:

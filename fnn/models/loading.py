@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from fnn.core import tree
 from fnn.core.config import from_config
@@ -22,6 +22,8 @@ from fnn.saving.keras.configs import KerasNetwork
 from fnn.saving.reading import refused, unmakeable
 from fnn.saving.tensors import FileError, FilePath, memory
 from fnn.subclassing.copies import united
+
+Custom: TypeAlias = Mapping[str, Any] | None  # objects by the names in a file
 
 
 def load(
@@ -52,7 +54,7 @@ def load(
         return opened.reader("load_model")(opened, custom_objects, compile)
 
 
-def _load(opened: Opened, custom: Mapping[str, Any] | None, compile: bool) -> Any:
+def _load(opened: Opened, custom: Custom, compile: bool) -> Any:
     """The model in a file of fnn."""
     saved = archive.of_zip(opened)
     described = saved.config
@@ -69,7 +71,7 @@ def _compile(
     model: Any,
     described: dict[str, Any],
     path: FilePath,
-    custom: Mapping[str, Any] | None,
+    custom: Custom,
 ) -> None:
     """Compiles as described; warns if the file does not hold all of the arguments."""
     try:
@@ -90,7 +92,7 @@ def _compile(
         )
 
 
-def _make(described: dict[str, Any], custom: Mapping[str, Any] | None) -> Any:
+def _make(described: dict[str, Any], custom: Custom) -> Any:
     """The model of a description, with shapes as its weights: nothing is drawn or allocated."""
     description.check(described)
     with CustomObjectScope(custom or {}):
@@ -101,11 +103,10 @@ def _make(described: dict[str, Any], custom: Mapping[str, Any] | None) -> Any:
         if described["inputs"] is not None:
             model._weights.build_for(description.inputs_of(described["inputs"]))
         return model
-    cls, kind = (
-        (Sequential, SequentialLayer)
-        if described["class"] == "Sequential"
-        else (Model, Layer)
-    )
+    cls: Any = Model
+    kind = Layer
+    if described["class"] == "Sequential":
+        cls, kind = Sequential, SequentialLayer
     if not isinstance(body_of(layer), kind):
         raise ValueError(f"expected a {kind.__name__} in it, received {layer!r}")
     inputs = description.inputs_of(described["inputs"])
@@ -155,7 +156,8 @@ def model_of(network: KerasNetwork, draw: bool = True) -> Any:
 
 def _check_memory(model: Model) -> None:
     """Raises ValueError for weights that no allocation could hold, before one is drawn."""
-    needed, most = tree.nbytes(model._weights.network.weight_specs), memory()
+    needed = tree.nbytes(model._weights.network.weight_specs)
+    most = memory()
     if needed > most:
         raise ValueError(
             f"expected weights that fit into the memory of this machine ({most} bytes), received "

@@ -10,27 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from fnn.core import tree
 from fnn.core import weights as core_weights
 from fnn.core.calling import call, walk
 from fnn.core.context import Context
 from fnn.core.layer import Layer
 from fnn.core.tree import Tree
 from fnn.core.weights import as_patterns, check_matches, check_patterns
-from fnn.models.feed import Feed, checked_batch_size
+from fnn.models.feed import Feed, checked_batch_size, in_batches
 from fnn.runtime.patterns import matches_any
 from fnn.runtime.program_cache import programs
 from fnn.runtime.recording import OUTPUT
 from fnn.training.objective import Objective
 from fnn.training.step import make_eval_step
-
-
-def _batches(arrays: Tree, batch_size: int | None) -> Iterator[Tree]:
-    """The examples of some arrays in batches, the last of which may be smaller."""
-    size = checked_batch_size(batch_size)
-    for start in range(0, tree.batch_size(arrays), size):
-        yield jax.tree.map(lambda a: a[start : start + size], arrays)  # noqa: B023
-
 
 # -- layers inside -------------------------------------------------------------------------------
 
@@ -49,8 +40,9 @@ def intermediates(
     key = feed.weights.inference_key()
     now = feed.weights.now
     parts: list[dict[str, Tree]] = []
-    for batch in _batches(x, batch_size):
-        parts.append(jax.device_get(run(now.params, now.state, batch, *key)))
+    for batch in in_batches(x, checked_batch_size(batch_size)):
+        outputs = run(now.params, now.state, batch, *key)
+        parts.append(jax.device_get(outputs))
     if not parts:
         raise ValueError(
             "intermediates: expected examples, received none; check the data"
@@ -104,7 +96,10 @@ def _outputs(state: Tree, around: str = "") -> Iterator[tuple[str, Tree]]:
 
 
 def per_example(
-    feed: Feed, given: tuple[Tree, ...], batch_size: int | None, gradients: bool
+    feed: Feed,
+    given: tuple[Tree, ...],
+    batch_size: int | None,
+    gradients: bool,
 ) -> np.ndarray:
     """The loss of each example, or the norm of its gradient."""
     x, y, weight = feed.readable(*given)
@@ -124,7 +119,7 @@ def per_example(
     now = feed.weights.now
     parts = [
         np.asarray(run(now.params, now.state, batch, now.key))
-        for batch in _batches(arrays, batch_size)
+        for batch in in_batches(arrays, checked_batch_size(batch_size))
     ]
     return np.concatenate(parts)
 
@@ -141,8 +136,9 @@ def _of_each_example(
     ) -> Array:
         _, fixed = core_weights.split(layer, params)
         whole = core_weights.merge(params, learning, fixed)
-        batch = jax.tree.map(lambda a: a[None], example), jnp.ones(1, bool)
-        _, logs = evaluate((whole, state), batch, key)
+        alone = jax.tree.map(lambda a: a[None], example)
+        valid = jnp.ones(1, bool)
+        _, logs = evaluate((whole, state), (alone, valid), key)
         loss: Array = logs["loss"].result
         return loss
 

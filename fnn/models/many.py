@@ -108,7 +108,8 @@ def fit_many(
     with interruptible(), progress:
         batches = ManyBatches(feed, x, y, sample_weight, class_weight, folds)
         setups = _setups(seeds, learning_rates, batches.folds)
-        members = Members([_member(model, *setup) for setup in setups], (), devices)
+        models = [_member(model, *setup) for setup in setups]
+        members = Members(models, (), devices)
         step = program.train_step(batches.objective)
         run = Run(_start(members))
         flush = make_flush(model._network.layer, program.optimizer)
@@ -137,7 +138,11 @@ def fit_many(
 
 
 def cross_validate(
-    model: Model, x: Tree, y: Tree = None, folds: object = 5, **given: Any
+    model: Model,
+    x: Tree,
+    y: Tree = None,
+    folds: object = 5,
+    **given: Any,
 ) -> Members:
     """Trains a compiled model on each fold at once and scores it on the examples left out.
 
@@ -152,7 +157,8 @@ def cross_validate(
     >>> cross_validate(model, x, x[:, :1], folds=3, verbose=0).scores["val_loss"].shape
     (3,)
     """
-    given = {"validation_freq": max(given.get("epochs", 1), 1), **given}
+    epochs = max(given.get("epochs", 1), 1)
+    given.setdefault("validation_freq", epochs)
     return fit_many(model, x, y, folds=folds, **given)
 
 
@@ -258,8 +264,8 @@ def _setups(seeds: Tree, rates: Tree, folds: list[Fold] | None) -> list[_Setup]:
             "of one length (itertools.product makes all combinations)"
         )
     count = next(iter(lengths.values()))
-    each = (several.get(name, [given[name]] * count) for name in given)
-    all_seeds, all_rates, _ = each
+    all_seeds = several.get("seeds", [seeds] * count)
+    all_rates = several.get("learning_rates", [rates] * count)
     return [_Setup(*pair) for pair in zip(all_seeds, all_rates, strict=True)]
 
 
@@ -284,16 +290,15 @@ def _member(model: Model, seed: int | None, rate: Tree) -> Model:
 
 def _new_state(weights: Weights) -> TrainState:
     """New weights from the key, as a new model would have; what `adapt` learned stays."""
-    network = weights.network
+    network = weights.network.compiled
     init_key = random.fold_in(weights.key, salt("init"))
-    params, state = initialize(
-        network.compiled.layer, init_key, network.compiled.trial()
-    )
-    for path, layer, _ in walk(network.layer):
+    params, state = initialize(network.layer, init_key, network.trial())
+    for path, layer, _ in walk(weights.network.layer):
         learned = tree.get(weights.now.state, path)
         if isinstance(layer, Adapting) and learned:
             state = tree.put(state, path, learned)
-    return TrainState(params, state, None, random.fold_in(weights.key, salt("train")))
+    train_key = random.fold_in(weights.key, salt("train"))
+    return TrainState(params, state, None, train_key)
 
 
 def _start(members: Members) -> ManyState:
@@ -334,9 +339,9 @@ def _history_of(whole: History, index: int, failed: bool, model: Model) -> Histo
     epochs = whole.epoch
     if failed:
         losses = np.isnan(values["loss"])
-        last = int(np.argmax(losses))
-        epochs = epochs[: last + 1]
-        values = {name: column[: last + 1] for name, column in values.items()}
+        end = int(np.argmax(losses)) + 1
+        epochs = epochs[:end]
+        values = {name: column[:end] for name, column in values.items()}
     history.epoch = list(epochs)
     history.learning_rate = [None] * len(epochs)
     history.history = values

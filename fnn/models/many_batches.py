@@ -24,7 +24,13 @@ class ManyBatches:
     """The data of a call of `fit_many` for all members. Raises ValueError for streams."""
 
     def __init__(
-        self, feed: Feed, x: Tree, y: Tree, weight: Tree, classes: Tree, folds: object
+        self,
+        feed: Feed,
+        x: Tree,
+        y: Tree,
+        weight: Tree,
+        classes: Tree,
+        folds: object,
     ) -> None:
         self.feed = feed
         x, y, weight = feed.readable(x, y, weight)
@@ -40,7 +46,11 @@ class ManyBatches:
             self.folds = folds_of(folds, self.count, y)
 
     def train(
-        self, members: Members, size: int | None, shuffle: bool | str, steps: int | None
+        self,
+        members: Members,
+        size: int | None,
+        shuffle: bool | str,
+        steps: int | None,
     ) -> ManyData:
         """The batches of training."""
         keys = [state.key for state in members.states()]
@@ -112,8 +122,9 @@ class ManyBatches:
         """Batches of all members. Raises ValueError if incomplete ones can be neither padded
         nor separate."""
         size = orders[0].batch_size
-        spec = resized(self.arrays, size), array_spec((size,), np.bool_)
-        mixes = self.feed._mixes(self.objective, spec, train)
+        arrays = resized(self.arrays, size)
+        valid = array_spec((size,), np.bool_)
+        mixes = self.feed._mixes(self.objective, (arrays, valid), train)
         counts = {order.count for order in orders}
         if mixes and len(counts) > 1 and any(count % size for count in counts):
             raise ValueError(

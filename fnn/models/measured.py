@@ -74,7 +74,10 @@ class Measured(_Beside):
 
     @deferring
     def intermediates(
-        self, x: Tree, paths: str | Sequence[str], batch_size: int | None = None
+        self,
+        x: Tree,
+        paths: str | Sequence[str],
+        batch_size: int | None = None,
     ) -> dict[str, Tree]:
         """The outputs of the layers whose paths match, by path, as NumPy arrays.
 

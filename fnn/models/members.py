@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from fnn.core.layer import Layer
 from fnn.core.tree import Tree
-from fnn.models.feed import Data, checked_batch_size
+from fnn.models.feed import Data, checked_batch_size, in_batches
 from fnn.models.model import Model
 from fnn.runtime.program_cache import programs
 from fnn.training import checks, evaluation
@@ -87,7 +87,8 @@ class Members:
         names = dict.fromkeys(name for each in self.histories for name in each.history)
         found = {}
         for name in names:
-            values = [each.history.get(name, [np.nan])[-1] for each in self.histories]
+            columns = [each.history.get(name, [np.nan]) for each in self.histories]
+            values = [column[-1] for column in columns]
             for index in self.failed:
                 values[index] = np.nan
             found[name] = np.asarray(values)
@@ -148,18 +149,20 @@ class Members:
         """
         first = self.models[0]
         given = x
-        x = first._feed.checked_inputs(first._feed.readable(x)[0])
-        count, size = checks.example_count({"x": x}), checked_batch_size(batch_size)
+        x, *_ = first._feed.readable(x)
+        x = first._feed.checked_inputs(x)
+        count = checks.example_count({"x": x})
+        size = checked_batch_size(batch_size)
         if not count or first._network.draws_in_inference:
             outputs = [model.predict(given, size, verbose=0) for model in self.models]
             return jax.tree.map(lambda *found: np.stack(found), *outputs)
         now = self.stacked()
         run = _predict_step(first._network.compiled.layer, self.mesh)
         parts = []
-        for start in range(0, count, size):
-            part = slice(start, start + size)
-            batch = jax.tree.map(lambda a, part=part: np.asarray(a[part]), x)
-            parts.append(self.of_members(run(now.params, now.state, batch)))
+        for batch in in_batches(x, size):
+            batch = jax.tree.map(np.asarray, batch)
+            outputs = run(now.params, now.state, batch)
+            parts.append(self.of_members(outputs))
         return jax.tree.map(lambda *found: np.concatenate(found, 1), *parts)
 
     # -- for `many` ------------------------------------------------------------------------------

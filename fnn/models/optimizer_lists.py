@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from fnn.core import tree
-from fnn.core.tree import Tree
+from fnn.core.tree import Path, Tree
+from fnn.models.lists import array_of
 from fnn.models.variables import WeightVariable, keys_of
 from fnn.models.weights import Weights
 from fnn.optimizers.optimizer import Optimizer, run_update
@@ -78,7 +79,10 @@ class OptimizerLists:
         return others
 
     def stateless_apply(
-        self, values: Sequence[Tree], grads: Sequence[Tree], trainable: Sequence[Tree]
+        self,
+        values: Sequence[Tree],
+        grads: Sequence[Tree],
+        trainable: Sequence[Tree],
     ) -> tuple[list[Array], list[Array]]:
         """(values of the weights, those of the optimizer) after one step."""
         layer = self.weights.network.layer
@@ -89,13 +93,16 @@ class OptimizerLists:
                 f"{len(grads)} and {len(trainable)}; pass both in the order of that list"
             )
         paths = [path for _, path in names]
-        given = tree.unflatten(list(zip(paths, map(_array, trainable), strict=True)))
-        slopes = tree.unflatten(list(zip(paths, map(_array, grads), strict=True)))
+        given = _by_path(paths, trainable)
+        slopes = _by_path(paths, grads)
         state = self.optimizer_state_of(values)
         updates, after = run_update(self.optimizer, slopes, state, given)
         learned = moved(layer, given, updates)
-        return [tree.get(learned, path) for path in paths], self.optimizer_values(after)
+        arrays = [tree.get(learned, path) for path in paths]
+        return arrays, self.optimizer_values(after)
 
 
-def _array(value: Tree) -> Array:
-    return jnp.asarray(value_of(value))
+def _by_path(paths: list[Path], values: Sequence[Tree]) -> Tree:
+    """Values as nested dicts of arrays."""
+    arrays = map(array_of, values)
+    return tree.unflatten(zip(paths, arrays, strict=True))

@@ -10,6 +10,7 @@ from fnn.core.calling import output_spec, output_spec_of_child
 from fnn.core.combining import Flow
 from fnn.core.context import is_masked
 from fnn.core.layer import Layer
+from fnn.core.tree import path_name
 from fnn.symbolic.parts import UNCOUNTED
 
 
@@ -44,8 +45,11 @@ def _first_none(outputs: Any) -> str | None:
     pairs = jax.tree_util.tree_leaves_with_path(
         outputs, is_leaf=lambda leaf: leaf is None
     )
-    places = [jax.tree_util.keystr(path) for path, leaf in pairs if leaf is None]
-    return None if not places else places[0] and f" at {places[0]}"
+    for path, leaf in pairs:
+        if leaf is None:
+            place = jax.tree_util.keystr(path)
+            return place and f" at {place}"
+    return None
 
 
 def names_of_inputs(nodes: Any) -> list[str | None]:
@@ -80,8 +84,7 @@ def nested_names(outputs: Any, names: list[str]) -> list[str]:
     for (path, _), name in zip(pairs, names, strict=True):
         if path and isinstance(path[-1], jax.tree_util.DictKey):
             name = str(path[-1].key)
-        parents = [str(getattr(key, "key", getattr(key, "idx", key))) for key in path]
-        found.append("/".join([*parents[:-1], name]))
+        found.append(path_name((*path[:-1], name)))
     return found
 
 

@@ -13,7 +13,7 @@ from fnn.core import tree
 from fnn.core.tree import SpecTree, Tree
 from fnn.data.batches import Batches
 from fnn.data.splits import Split
-from fnn.models.feed import Arrays, Data, Feed, checked_batch_size
+from fnn.models.feed import Arrays, Data, Feed, checked_batch_size, in_batches
 from fnn.models.own_steps import NO_GOALS, StepProgram
 from fnn.training import checks, inputs, sources
 from fnn.training.data import ArrayData, key_numbers
@@ -28,7 +28,11 @@ class StepFeed(Feed):
     """The data of a model that may have a step or an objective of its own: of any structure."""
 
     def own_arrays(
-        self, x: Tree, y: Tree = None, weight: Tree = None, lazy: bool = False
+        self,
+        x: Tree,
+        y: Tree = None,
+        weight: Tree = None,
+        lazy: bool = False,
     ) -> Arrays:
         """What such a step takes: arrays in the structures that the user passed."""
         parts = {"x": x, "y": y, "weight": weight}
@@ -177,9 +181,8 @@ def own_predictions(
     if sources.is_stream(x):
         batches = feed.own_inputs(x, batch_size, steps)
     else:
-        batches = _batches(
-            feed.own_arrays(x)["x"], checked_batch_size(batch_size), steps
-        )
+        arrays = feed.own_arrays(x)["x"]
+        batches = in_batches(arrays, checked_batch_size(batch_size), steps)
     found = []
     callbacks = listen(steps)
     callbacks.begin("predict")
@@ -187,17 +190,11 @@ def own_predictions(
         callbacks.call("on_predict_batch_begin", number, {})
         arrays = feed.own_arrays(batch)
         outputs = program.predict_step()(feed.weights.now, arrays)
-        found.append(jax.tree.map(lambda y: in_full(np.asarray(y)), outputs))
-        callbacks.call("on_predict_batch_end", number, {"outputs": found[-1]})
+        outputs = jax.tree.map(lambda y: in_full(np.asarray(y)), outputs)
+        found.append(outputs)
+        callbacks.call("on_predict_batch_end", number, {"outputs": outputs})
     callbacks.end("predict", {})
     return jax.tree.map(lambda *parts: np.concatenate(parts), *found)
-
-
-def _batches(x: Tree, size: int, steps: int | None) -> Iterator[Tree]:
-    """The examples of `x` in batches."""
-    count = tree.batch_size(x)
-    for start in range(0, count, size)[:steps]:
-        yield jax.tree.map(lambda a: a[start : start + size], x)  # noqa: B023
 
 
 def _cut(arrays: Arrays, examples: inputs.Rows) -> tuple[Tree, Tree, Tree]:
@@ -237,7 +234,8 @@ def _is_part(value: object) -> bool:
 
 def _class_weights(classes: dict[Any, float], y: Tree) -> np.ndarray:
     """The weight of each example, by its class: an integer, or the largest of several numbers."""
-    if isinstance(y, (dict, list, tuple)) and any(map(_is_part, jax.tree.leaves(y))):
+    leaves = jax.tree.leaves(y)
+    if isinstance(y, (dict, list, tuple)) and any(map(_is_part, leaves)):
         raise ValueError(
             "expected targets of one output beside class_weight for a class with steps of its own, "
             f"as in Keras, received {type(y).__name__} of several; pass sample_weight"
@@ -246,4 +244,5 @@ def _class_weights(classes: dict[Any, float], y: Tree) -> np.ndarray:
     if labels.ndim > 1 and labels.shape[-1] > 1:
         labels = labels.argmax(-1)
     flat = labels.reshape(len(labels)).astype(int)
-    return np.array([classes.get(int(label), 1.0) for label in flat], np.float32)
+    weights = [classes.get(int(label), 1.0) for label in flat]
+    return np.array(weights, np.float32)

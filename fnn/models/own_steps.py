@@ -14,7 +14,7 @@ from jax import Array
 from fnn.core.tree import SpecTree, Tree
 from fnn.metrics import Metric
 from fnn.models.compiled import metrics_in
-from fnn.models.lists import Lists
+from fnn.models.lists import Lists, array_of
 from fnn.models.program import Program
 from fnn.models.scoped import Given
 from fnn.models.steps import Steps
@@ -223,7 +223,8 @@ class StepProgram(Program):
 
 def check_step(cls: Any, name: str) -> None:
     """Raises TypeError for a step in the form of Keras on TensorFlow or PyTorch."""
-    parameters = list(inspect.signature(getattr(cls, name)).parameters.values())[1:]
+    signature = inspect.signature(getattr(cls, name))
+    parameters = list(signature.parameters.values())[1:]
     variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     if variadic or len(parameters) >= 2:
         return
@@ -272,7 +273,8 @@ class Randomness(Scope):
 def _given(model: Any, values: Sequence[Sequence[Tree]]) -> Given:
     """A scope in which layers and models inside have the weights that a step is given."""
     variables = *model.trainable_variables, *model.non_trainable_variables
-    return Given(zip(variables, (*values[0], *values[1]), strict=True))
+    trainable, non_trainable = values
+    return Given(zip(variables, (*trainable, *non_trainable), strict=True))
 
 
 def _train(reference: Callable[[], Any], program: Program) -> Step:
@@ -289,10 +291,12 @@ def _train(reference: Callable[[], Any], program: Program) -> Step:
         with Randomness(key), _given(model, given[:2]):
             returned = model.train_step(given, packed(batch[0]))
         logs, after = _checked(model, "train_step", returned, given)
-        new = lists.put(plain, after[0], after[1])
+        trainable, non_trainable, slots, metrics = after
+        new = lists.put(plain, trainable, non_trainable)
+        held = list(map(array_of, metrics))
         new = new.replace(
-            state=(new.state, [jnp.asarray(value_of(v)) for v in after[3]]),
-            optimizer=program.optimizer_state_of(after[2]),
+            state=(new.state, held),
+            optimizer=program.optimizer_state_of(slots),
             step=next_step(now.step),
         )
         return same_types(new, now), _latest(logs)
@@ -313,11 +317,11 @@ def _test(reference: Callable[[], Any], program: Program) -> Step:
         with Randomness(key), _given(model, given[:2]):
             returned = model.test_step(given, packed(batch[0]))
         logs, after = _checked(model, "test_step", returned, given)
-        new = lists.put(plain, given[0], after[1])
-        held = [jnp.asarray(value_of(v)) for v in after[2]]
-        kept = same_types(
-            new.replace(state=(new.state, held)), plain.replace(state=weighted[1])
-        )
+        _, non_trainable, metrics = after
+        new = lists.put(plain, given[0], non_trainable)
+        held = list(map(array_of, metrics))
+        new = new.replace(state=(new.state, held))
+        kept = same_types(new, plain.replace(state=weighted[1]))
         return (params, kept.state), _latest(logs)
 
     test_step.program = "evaluation"  # type: ignore[attr-defined]
@@ -366,6 +370,6 @@ def _latest(logs: dict[str, Tree]) -> dict[str, Waiting]:
         if isinstance(value, dict):
             found.update(_latest(value))
         else:
-            array = jnp.asarray(value_of(value))
+            array = array_of(value)
             found[name] = Waiting(Latest(), (array, None, None, None))
     return found

@@ -82,7 +82,8 @@ class Program(OptimizerLists):
         objects.look()
         keeps_state = is_bound(optimizer, self)
         arguments = {"optimizer": optimizers.get(optimizer)}
-        arguments |= {name: copied(goal) for name, goal in (NO_EXTRA | goals).items()}
+        goals = NO_EXTRA | goals
+        arguments |= {name: copied(goal) for name, goal in goals.items()}
         arguments |= {"guard": guard, "checks": checks}
         arguments["remat"] = checked_remat(arguments["remat"])
         check_names(arguments)

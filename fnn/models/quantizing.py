@@ -50,10 +50,10 @@ def _config_of(mode: str | None, config: Any) -> Int8QuantizationConfig:
 
 def _check(weights: Weights) -> None:
     weights.now  # noqa: B018 - raises while there are no weights
-    name = weights.network.name
-    if any(isinstance(layer, Quantized) for _, layer, _ in walk(weights.network.layer)):
+    name, whole = weights.network.name, weights.network.layer
+    if any(isinstance(layer, Quantized) for _, layer, _ in walk(whole)):
         raise ValueError(f"quantize: the model {name!r} is quantized already")
-    if hasattr(weights.network.layer, "subject"):
+    if hasattr(whole, "subject"):
         raise ValueError(
             f"quantize: the model {name!r} is a class with call, which is not supported; build a "
             "Sequential or functional model of its layers"
@@ -86,7 +86,9 @@ def _chosen(layer: Layer, filters: Filters) -> tuple[str, ...]:
 
 
 def _matches(
-    filters: Iterable[str] | Callable[[Layer], bool], path: str, layer: Layer
+    filters: Iterable[str] | Callable[[Layer], bool],
+    path: str,
+    layer: Layer,
 ) -> bool:
     if callable(filters):
         return bool(filters(layer))

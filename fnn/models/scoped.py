@@ -5,7 +5,7 @@ from __future__ import annotations
 from fnn.core import tree
 from fnn.core.tree import Path, Tree
 from fnn.models.sharing import Weights
-from fnn.models.variables import WeightVariable, keys_of, variable
+from fnn.models.variables import Key, WeightVariable, keys_of, variable
 from fnn.runtime.scope import scopes
 from fnn.training.state import TrainState
 from fnn.variables import StatelessScope
@@ -53,16 +53,14 @@ def refuse_new(weights: Weights) -> None:
         )
 
 
-def _held(
-    weights: Weights, place: Path
-) -> list[tuple[tuple[str, Path], WeightVariable]]:
+def _held(weights: Weights, place: Path) -> list[tuple[Key, WeightVariable]]:
     """The variables at `place` that a scope holds, with their places."""
     around = [scope for scope in scopes() if isinstance(scope, StatelessScope)]
     if not around:
         return []
-    found = [(key, variable(weights, *key)) for key in keys_of(weights, place)]
-    return [
-        (key, known)
-        for key, known in found
-        if any(scope.read(known) is not None for scope in around)
-    ]
+    found = []
+    for key in keys_of(weights, place):
+        known = variable(weights, *key)
+        if any(scope.read(known) is not None for scope in around):
+            found.append((key, known))
+    return found

@@ -87,7 +87,8 @@ class Sequential(Model):
         weights = self._weights
         if weights.built:
             weights.now  # noqa: B018 - takes over what was assigned in the layers of before
-        layer = sharing.tied(self._whole.replace(layers=layers, order=order, ties=()))
+        whole = self._whole.replace(layers=layers, order=order, ties=())
+        layer = sharing.tied(whole)
         start = next((item for item in given if isinstance(item, Node)), self._start)
         inputs = start
         first: Layer | None = layer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Protocol, Self, TypeVar
@@ -180,7 +181,7 @@ class Share:
         if not self.owner.built:
             return now
         found = _parts(self.owner.now, self.place, self._ties)
-        if found[0] is self._seen[0] and found[1] is self._seen[1]:
+        if all(map(operator.is_, found, self._seen)):
             return now
         self._seen = found
         return _with_parts(now, self.path, found)
@@ -190,10 +191,11 @@ class Share:
         if not self.owner.built:
             return
         held = self.owner.now
-        given = _with_parts(held, self.place, _parts(now, self.path), self._ties)
+        parts = _parts(now, self.path)
+        given = _with_parts(held, self.place, parts, self._ties)
         before = jax.tree.leaves((held.params, held.state))
         after = jax.tree.leaves((given.params, given.state))
-        if any(new is not old for old, new in zip(before, after, strict=True)):
+        if any(map(operator.is_not, before, after)):
             self.owner.now = given
         self._seen = _parts(self.owner.now, self.place, self._ties)
 
@@ -210,17 +212,20 @@ def shares(weights: Weights, fresh: TrainState) -> Iterator[Share]:
         owner = owner_of(layer)
         if owner is None or owner.weights is None or owner.weights is weights:
             continue
-        if not owner.weights.built or any(path[: len(p)] == p for p in done):
+        if any(path[: len(outer)] == outer for outer in done):
+            continue
+        source = owner.weights
+        if not source.built:
             continue
         if copies:
             if not owner.path:
-                raise _inside_copies(path, owner.weights)
+                raise _inside_copies(path, source)
             continue
-        theirs = _parts(owner.weights.now, owner.path, owner.weights.network.ties)
+        theirs = _parts(source.now, owner.path, source.network.ties)
         mine = _parts(fresh, path)
         if jax.tree.leaves(mine) and _covers(theirs, mine, path, ties):
             done.append(path)
-            yield Share(path, layer, owner.weights, owner.path)
+            yield Share(path, layer, source, owner.path)
 
 
 def _inside_copies(path: Path, weights: Weights) -> ValueError:
@@ -278,7 +283,9 @@ def _places(
 ) -> Iterator[tuple[Path, Layer, int]]:
     """`walk` over a network, without the places that have the weights of others."""
     network = weights.network
-    for path, layer, copies in walk(network.layer if of is None else of):
+    if of is None:
+        of = network.layer
+    for path, layer, copies in walk(of):
         if tying.first_place(path, network.ties) == path:
             yield path, layer, copies
 
@@ -290,7 +297,10 @@ def _parts(now: TrainState, path: Path, ties: Ties = ()) -> tuple[Tree, Tree]:
 
 
 def _with_parts(
-    now: TrainState, path: Path, parts: tuple[Tree, Tree], ties: Ties = ()
+    now: TrainState,
+    path: Path,
+    parts: tuple[Tree, Tree],
+    ties: Ties = (),
 ) -> TrainState:
     """`now` with the weights at a path replaced, in dicts of its own."""
     params, state = _parts(now, path, ties)
@@ -325,7 +335,8 @@ def _covers(
 ) -> bool:
     """Whether one layer has the weights of another, which may be tied to other places in part."""
     for their, own in zip(_shapes(theirs), _shapes(mine), strict=True):
-        found, wanted = dict(tree.flatten(their)), dict(tree.flatten(own))
+        found = dict(tree.flatten(their))
+        wanted = dict(tree.flatten(own))
         for place in found.keys() - wanted.keys():
             whole = (*path, *place)
             if tying.first_place(whole, ties) != whole:
@@ -338,12 +349,17 @@ def _covers(
 # -- other objects, equal layers -----------------------------------------------------------------
 
 
-def apart(layer: T, known: dict[int, Layer] | None = None, models: bool = False) -> T:
+def apart(
+    layer: T,
+    known: dict[int, Layer] | None = None,
+    models: bool = False,
+) -> T:
     """An equal layer of other objects throughout, which belong to no model.
 
     Models inside stay, unless `models`.
     """
-    known = {} if known is None else known
+    if known is None:
+        known = {}
     if id(layer) in known:
         return known[id(layer)]  # type: ignore[return-value]
     if isinstance(layer, Variable):

@@ -144,7 +144,9 @@ class Steps(_Beside):
         logs: Logs = {}
         for metric in self.metrics:
             result = metric.result()
-            logs.update(result if isinstance(result, dict) else {metric.name: result})
+            if not isinstance(result, dict):
+                result = {metric.name: result}
+            logs.update(result)
         return logs
 
     def compute_metrics(
@@ -253,7 +255,13 @@ class Steps(_Beside):
         return outputs, others
 
     def _update_metrics(
-        self, values: Values, loss: Array, x: Tree, y: Tree, y_pred: Tree, weight: Tree
+        self,
+        values: Values,
+        loss: Array,
+        x: Tree,
+        y: Tree,
+        y_pred: Tree,
+        weight: Tree,
     ) -> tuple[Logs, list[Array]]:
         """(logs, values of metrics) after a batch."""
         variables = self.metrics_variables

@@ -37,8 +37,9 @@ def own_weights(thing: Any) -> list[WeightVariable]:
     weights, place = _place_of(thing)
     if weights is None or not weights.built:
         return []
-    keys = [key for key in keys_of(weights, place) if len(key[1]) == len(place) + 1]
-    return [variable(weights, *key) for key in keys]
+    depth = len(place) + 1
+    own = [key for key in keys_of(weights, place) if len(key[1]) == depth]
+    return [variable(weights, *key) for key in own]
 
 
 def save_own_variables(thing: Any, store: MutableMapping[str, Any]) -> None:

@@ -319,13 +319,12 @@ class KerasModel(Methods, Model):
         if not self._has_call():
             self._weights.build_for(())
             return
+        given = tuple(map(cells.as_arrays, given))
         others = {
-            name: value
+            name: cells.as_arrays(value)
             for name, value in named.items()
             if name not in ("training", "mask")
         }
-        given = tuple(map(cells.as_arrays, given))
-        others = {name: cells.as_arrays(value) for name, value in others.items()}
         layer, x = bound_call(self.layer, given, others)
         assert isinstance(layer, ModelCall)
         vars(self)["_fnn_form"] = layer._form
@@ -358,7 +357,8 @@ class KerasModel(Methods, Model):
         if self.built:
             return made
         own = variables_in(self).values()
-        return [*(v for v in own if learned in (None, v.trainable)), *made]
+        chosen = [v for v in own if learned in (None, v.trainable)]
+        return chosen + made
 
     @property
     def layers(self) -> list[Any]:

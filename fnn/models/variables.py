@@ -144,7 +144,8 @@ def _seed_variable(weights: Weights) -> WeightVariable:
 
     def write(data: jax.Array) -> None:
         now = weights.now
-        key = jax.random.wrap_key_data(data, impl=jax.random.key_impl(now.key))
+        impl = jax.random.key_impl(now.key)
+        key = jax.random.wrap_key_data(data, impl=impl)
         weights.now = now.replace(key=key)
 
     return WeightVariable("seed_generator/seed_generator_state", read, write, _never)
@@ -167,9 +168,10 @@ def variable_at(weights: Weights, path: Path) -> WeightVariable | None:
 def losses(weights: Weights, place: Path = ()) -> list[jax.Array]:
     """What the layer at path `place` adds to the loss: regularizers, and those of the last step."""
     now = weights.now
-    found = [
-        (p, leaf) for p, leaf in tree.flatten(now.state) if p[-1:] == ("aux_loss",)
-    ]
+    found = []
+    for path, leaf in tree.flatten(now.state):
+        if path[-1:] == ("aux_loss",):
+            found.append((path, leaf))
     found += core_weights.penalties(weights.network.layer, now.params)
     return [value for path, value in found if path[: len(place)] == place]
 
@@ -219,7 +221,9 @@ def path_in(weights: Weights, path: Path) -> str:
         # Keras builds these layers inside the model, or layer.
         around = (network.name,)
     given = {at: layer.own_name for at, layer, _ in walk(network.layer) if at}
-    parts = [given.get(path[: i + 1]) or name for i, name in enumerate(path)]
+    parts = []
+    for end, name in enumerate(path, 1):
+        parts.append(given.get(path[:end]) or name)
     return "/".join((*around, *parts))
 
 

@@ -54,7 +54,10 @@ class Weights:
     """
 
     def __init__(
-        self, network: Network, seed: int | None = None, key: jax.Array | None = None
+        self,
+        network: Network,
+        seed: int | None = None,
+        key: jax.Array | None = None,
     ) -> None:
         self._network = network
         self.key = next_key(seed) if key is None else key
@@ -204,7 +207,8 @@ class Weights:
         """Sets the states that recurrent layers at path `place` keep back to zeros."""
         now = self.now
         reset = jax.tree_util.tree_map_with_path(_reset, tree.get(now.state, place))
-        self.now = now.replace(state=tree.put(now.state, place, reset))
+        state = tree.put(now.state, place, reset)
+        self.now = now.replace(state=state)
 
     def keep_state(self, state: Tree) -> None:
         """Keeps the state of stateful layers after an inference."""
@@ -244,7 +248,8 @@ class Weights:
             eager = jax.ensure_compile_time_eval()
         with eager:
             init_key = random.fold_in(self.key, salt("init"))
-            part, trial = self.network.compiled, self.network.compiled.trial()
+            part = self.network.compiled
+            trial = part.trial()
             params, state = laid_out.made(self, part.layer, init_key, trial)
             refuse_none(part.layer, trial)
             self.start_from(params, state)
@@ -282,7 +287,9 @@ class Weights:
     @property
     def used_as(self) -> Layer | None:
         """The layer that `as_layer` returned last, while something refers to it."""
-        return None if self._as_layer is None else self._as_layer()
+        if self._as_layer is None:
+            return None
+        return self._as_layer()
 
     def as_layer(self) -> Layer:
         """The layer of the network, for use inside another one, which shares these weights."""
@@ -312,7 +319,8 @@ class Weights:
         It takes over no changes: any attribute of a layer may be looked for here.
         """
         for part in ("params", "state"):
-            branch = tree.get(getattr(self._now, part, {}), path[:-1])
+            whole = getattr(self._now, part, {})
+            branch = tree.get(whole, path[:-1])
             found = branch.get(path[-1]) if isinstance(branch, dict) else None
             if found is not None and not isinstance(found, dict):
                 return part
@@ -344,7 +352,8 @@ class Weights:
             )
         trees = {"params": self.now.params, "state": self.now.state}
         for entry, new in zip(old, arrays, strict=True):
-            placed = laid_out.beside(entry.array, tree.owned(new, entry.array.dtype))
+            array = tree.owned(new, entry.array.dtype)
+            placed = laid_out.beside(entry.array, array)
             trees[entry.part] = tree.put(trees[entry.part], entry.path, placed)
         self.now = self.now.replace(**trees)
 

@@ -69,3 +69,8 @@ def nodes_of_shape(shape: Tree) -> Tree:
 def node_of(shape: tuple[int | None, ...], dtype: DTypeLike = "float32") -> Node:
     """An input node for arrays of this shape, the batch included."""
     return Node(None, (), input_specs(shape, dtype))
+
+
+def free_batch(array: Tree) -> Node:
+    """An input node like an array, for any number of examples."""
+    return Node(None, (), input_specs((None, *array.shape[1:]), array.dtype))

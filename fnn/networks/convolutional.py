@@ -175,7 +175,8 @@ def _residual(
         strided = how.strided
         outputs = 4 * filters
     y = x
-    if x.shape[-1] != outputs or (first and (strides > 1 or bottleneck)):
+    differs = first and (strides > 1 or bottleneck)
+    if differs or x.shape[-1] != outputs:
         x = _conv_and_norm(x, how, f"{name}_0", outputs, 1, strides)
     for number, size in enumerate(sizes, 1):
         last = number == len(sizes)

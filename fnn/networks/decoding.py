@@ -92,7 +92,9 @@ def _start(
         return state, False
     if isinstance(layer, Item):
         several = isinstance(coming, tuple)
-        return state, coming[layer.index] if several else coming
+        if several:
+            coming = coming[layer.index]
+        return state, coming
     has_own_cache = type(layer).cache is not Layer.cache or layer.by_step is not None
     if layer.masking != "inside" or has_own_cache:
         return _start_leaf(layer, params, state, coming, batch, length)
@@ -216,7 +218,11 @@ def generate(
     temperature: float = 1.0,
     key: Array | None = None,
 ) -> Array: ...
-def generate(network: Model | Layer, *arguments: Any, **named: Any) -> Array:
+def generate(
+    network: Model | Layer,
+    *arguments: Any,
+    **named: Any,
+) -> Array:
     """`prompt` followed by `steps` generated tokens.   (batch, time) ids -> (batch, time + steps)
 
     Takes a built model, `generate(model, prompt, steps)`, or a layer and its weights, `generate(

@@ -151,7 +151,8 @@ def _llama(config: Config) -> _Network:
         use_bias=config.get("attention_bias", False),
         epsilon=config.get("rms_norm_eps", 1e-6),
     )
-    return _Network(layer, _ids(), FAMILIES["llama_tied" if tied else "llama"])
+    family = "llama_tied" if tied else "llama"
+    return _Network(layer, _ids(), FAMILIES[family])
 
 
 def _rotation(config: Config) -> RotaryEmbedding:
@@ -217,7 +218,8 @@ def _bert(config: Config) -> _Network:
     else:
         others.append(Rule("cls"))
     ids = _ids(config["max_position_embeddings"])
-    return _Network(layer, (ids, ids), (*others, *FAMILIES["bert"]))
+    rules = (*others, *FAMILIES["bert"])
+    return _Network(layer, (ids, ids), rules)
 
 
 def _vit(config: Config) -> _Network:

@@ -187,9 +187,8 @@ def bert(
         mask_zero=True,
         name="embedding",
     )
-    x = Add()(
-        [embedding(ids), Embedding(segments, width, SMALL, name="segments")(places)]
-    )
+    of_segments = Embedding(segments, width, SMALL, name="segments")
+    x = Add()([embedding(ids), of_segments(places)])
     x = PositionEmbedding(context, SMALL, name="positions")(x)
     x = LayerNormalization(epsilon=epsilon, name="norm")(x)
     x = Dropout(dropout)(x)

@@ -56,4 +56,5 @@ def lstm_classifier(
     lower = [
         LSTM(units, dropout=dropout, return_sequences=True) for _ in range(depth - 1)
     ]
-    return Sequential([*lower, LSTM(units, dropout=dropout), Dense(classes, "softmax")])
+    last = LSTM(units, dropout=dropout)
+    return Sequential([*lower, last, Dense(classes, "softmax")])

@@ -13,6 +13,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 Number = float | np.generic | np.ndarray | jax.Array
 AnyOptimizer: TypeAlias = Any  # an optimizer of fnn, or an optax transformation
 AnyModel: TypeAlias = Any  # a model of `fnn.models`, which this package cannot import
+Child: TypeAlias = tuple[jax.tree_util.DictKey, Number]  # an entry of a dict, to JAX
 
 
 class LiveNumber(NDArrayOperatorsMixin):
@@ -63,7 +64,8 @@ class LiveNumber(NDArrayOperatorsMixin):
         *inputs: object,
         **named: Any,
     ) -> Any:
-        if any(isinstance(target, LiveNumber) for target in named.get("out", ())):
+        targets = named.get("out", ())
+        if any(isinstance(target, LiveNumber) for target in targets):
             # `rate *= 0.5` computes a plain number, which the assignment then sets.
             del named["out"]
         values = []
@@ -128,9 +130,7 @@ class LiveRates(dict[str, Any]):
         return dict, (dict(self),)
 
 
-def _flatten_rates(
-    rates: LiveRates,
-) -> tuple[list[tuple[jax.tree_util.DictKey, Number]], tuple[str, ...]]:
+def _flatten_rates(rates: LiveRates) -> tuple[list[Child], tuple[str, ...]]:
     names = sorted(rates)  # JAX sorts the keys of dicts
     children = [(jax.tree_util.DictKey(name), rates[name]) for name in names]
     return children, tuple(names)

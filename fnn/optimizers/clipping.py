@@ -26,7 +26,8 @@ def clip_by_norm(grads: Tree, limit: float) -> Tree:
         # The sum of squares overflows early in float16.
         wide = g.astype(jnp.promote_types(g.dtype, "float32"))
         norm = jnp.sqrt(jnp.square(wide).sum())
-        return g * (limit / jnp.maximum(norm, limit)).astype(g.dtype)
+        factor = limit / jnp.maximum(norm, limit)
+        return g * factor.astype(g.dtype)
 
     return jax.tree.map(clip, grads)
 

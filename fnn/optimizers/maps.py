@@ -53,7 +53,8 @@ class OptimizerMap(MutableMapping[str, AnyOptimizer]):
         return self._default
 
     def __getitem__(self, key: str) -> AnyOptimizer:
-        return dict(self.as_value().items)[_key_of(key, list(self._by_key))]
+        pattern = _key_of(key, list(self._by_key))
+        return dict(self.as_value().items)[pattern]
 
     def __setitem__(self, key: str, optimizer: AnyOptimizer) -> None:
         if not isinstance(key, str) or key in self._by_key:

@@ -116,7 +116,8 @@ class Optimizer(Stateful, Named, loadable=False):
         rate = getattr(self, "learning_rate", None)
         if not callable(rate):
             return held
-        return jnp.where(state["scheduled"], jnp.asarray(rate(step), held.dtype), held)
+        scheduled = jnp.asarray(rate(step), held.dtype)
+        return jnp.where(state["scheduled"], scheduled, held)
 
     def update(
         self,
@@ -272,7 +273,8 @@ def _features_in(state: State) -> Iterator[str]:
         for entry, feature in _USED_BY_TRAINING.items():
             if entry in part:
                 yield feature
-        yield from _features_in((part.get("inner"), *part.get("rules", {}).values()))
+        rules = part.get("rules", {})
+        yield from _features_in((part.get("inner"), *rules.values()))
 
 
 def init_state(optimizer: AnyOptimizer, params: Tree) -> State:

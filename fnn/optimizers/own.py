@@ -24,7 +24,8 @@ def _full(params: Tree, value: float = 0.0) -> Tree:
     """A tree like the weights filled with a value, in float32 at least: sums need it."""
 
     def fill(p: Array) -> Array:
-        return jnp.full(p.shape, value, jnp.promote_types(p.dtype, "float32"))
+        dtype = jnp.promote_types(p.dtype, "float32")
+        return jnp.full(p.shape, value, dtype)
 
     return jax.tree.map(fill, params)
 
@@ -82,7 +83,8 @@ class Nadam(Rule):
         ahead = self.beta_1 * (1 - 0.5 * 0.96 ** (step + 1))
         product = state["product"] * now
         m = _mean(self.beta_1, state["m"], grads)
-        v = _mean(self.beta_2, state["v"], jax.tree.map(jnp.square, grads))
+        squares = jax.tree.map(jnp.square, grads)
+        v = _mean(self.beta_2, state["v"], squares)
 
         def direction(
             g: Array,
@@ -91,7 +93,8 @@ class Nadam(Rule):
         ) -> Array:
             momentum = ahead * m / (1 - product * ahead)
             look: Array = momentum + (1 - now) * g / (1 - product)
-            return look / (jnp.sqrt(v / (1 - self.beta_2**step)) + self.epsilon)
+            deviation = jnp.sqrt(v / (1 - self.beta_2**step))
+            return look / (deviation + self.epsilon)
 
         updates = jax.tree.map(direction, grads, m, v)
         return updates, {
@@ -179,9 +182,8 @@ def _map_leaves(
     leaves, treedef = jax.tree.flatten(first)
     columns = [leaves, *map(jax.tree.leaves, rest)]
     results = [function(*row) for row in zip(*columns, strict=True)]
-    return tuple(
-        jax.tree.unflatten(treedef, column) for column in zip(*results, strict=True)
-    )
+    columns_of_results = zip(*results, strict=True)
+    return tuple(jax.tree.unflatten(treedef, column) for column in columns_of_results)
 
 
 class ScheduleFreeAdamW(Rule):
@@ -214,7 +216,11 @@ class ScheduleFreeAdamW(Rule):
         def init(params: Tree) -> State:
             # The sum makes a copy: the weights themselves may be donated.
             z = jax.tree.map(jnp.add, _full(params), params)
-            return {"step": jnp.zeros((), jnp.int32), "z": z, "v": _full(params)}
+            return {
+                "step": jnp.zeros((), jnp.int32),
+                "z": z,
+                "v": _full(params),
+            }
 
         return self.at_rate(init, self._descend)
 
@@ -230,7 +236,8 @@ class ScheduleFreeAdamW(Rule):
         step = optax.safe_increment(state["step"]).astype("float32")
         if self.warmup_steps:
             rate = rate * jnp.minimum(step / self.warmup_steps, 1)
-        v = _mean(self.beta_2, state["v"], jax.tree.map(jnp.square, grads))
+        squares = jax.tree.map(jnp.square, grads)
+        v = _mean(self.beta_2, state["v"], squares)
         beta = self.beta_1
 
         def move(
@@ -245,7 +252,11 @@ class ScheduleFreeAdamW(Rule):
             return (1 - beta) * z + beta * x - y, z
 
         updates, z = _map_leaves(move, grads, params, state["z"], v)
-        return updates, {"step": optax.safe_increment(state["step"]), "z": z, "v": v}
+        return updates, {
+            "step": optax.safe_increment(state["step"]),
+            "z": z,
+            "v": v,
+        }
 
 
 def _is_glob(pattern: str) -> bool:

@@ -184,7 +184,8 @@ class Rule(Optimizer, loadable=False):
         patterns = self.exclude_from_weight_decay
         check_matches(self, "exclude_from_weight_decay", patterns, paths)
 
-        state = {**super().init(params), "rule": self.rule().init(params)}
+        state = {**super().init(params)}
+        state["rule"] = self.rule().init(params)
         if self.accumulates:
             state["accumulated"] = _empty_accumulator(params)
         if self.use_ema:
@@ -243,7 +244,12 @@ class Rule(Optimizer, loadable=False):
         )
         return result
 
-    def _release(self, like: Tree, state: State, params: Tree) -> tuple[Tree, State]:
+    def _release(
+        self,
+        like: Tree,
+        state: State,
+        params: Tree,
+    ) -> tuple[Tree, State]:
         """The update by the accumulated gradients, and the state with none left."""
         held = state["accumulated"]
         # All entries may be masked: then the sum is 0, and stays 0.
@@ -285,7 +291,12 @@ class Rule(Optimizer, loadable=False):
             return params
         return state["average"]
 
-    def _step(self, grads: Tree, state: State, params: Tree) -> tuple[Tree, State]:
+    def _step(
+        self,
+        grads: Tree,
+        state: State,
+        params: Tree,
+    ) -> tuple[Tree, State]:
         """One update: clipping, weight decay, the rule, the average of the weights."""
         rate: Array = state["learning_rate"]
         rule = self.rule()

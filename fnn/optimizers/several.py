@@ -70,7 +70,10 @@ class Several(Optimizer, loadable=False):
             own = self._parts(params)
 
         def step(
-            name: str, rule: AnyOptimizer, rule_state: State, part: Part
+            name: str,
+            rule: AnyOptimizer,
+            rule_state: State,
+            part: Part,
         ) -> tuple[Part, State]:
             more = self._extra(name, extra, params)
             return run_update(
@@ -80,7 +83,12 @@ class Several(Optimizer, loadable=False):
         updates, state = self._each(step, state, grads)
         return updates, {**state, "step": optax.safe_increment(state["step"])}
 
-    def _extra(self, name: str, extra: dict[str, Any], params: Tree) -> dict[str, Any]:
+    def _extra(
+        self,
+        name: str,
+        extra: dict[str, Any],
+        params: Tree,
+    ) -> dict[str, Any]:
         """The extra arguments for one rule: gradients and loss as functions of its weights."""
         more = dict(extra)
         if "grad" in extra:
@@ -89,7 +97,8 @@ class Several(Optimizer, loadable=False):
             leaves = _by_path(params)
 
             def value_fn(part: Part) -> Array:
-                value: Array = extra["value_fn"](_whole({**leaves, **part}, params))
+                whole = _whole({**leaves, **part}, params)
+                value: Array = extra["value_fn"](whole)
                 return value
 
             more["value_fn"] = value_fn
@@ -97,7 +106,10 @@ class Several(Optimizer, loadable=False):
 
     def flush(self, state: State, params: Tree) -> tuple[Tree, State]:
         def step(
-            name: str, rule: AnyOptimizer, rule_state: State, part: Part
+            name: str,
+            rule: AnyOptimizer,
+            rule_state: State,
+            part: Part,
         ) -> tuple[Part, State]:
             if not isinstance(rule, Optimizer):
                 return jax.tree.map(jnp.zeros_like, part), rule_state
@@ -107,7 +119,10 @@ class Several(Optimizer, loadable=False):
 
     def average(self, state: State, params: Tree) -> Tree:
         def step(
-            name: str, rule: AnyOptimizer, rule_state: State, part: Part
+            name: str,
+            rule: AnyOptimizer,
+            rule_state: State,
+            part: Part,
         ) -> tuple[Part, State]:
             if not isinstance(rule, Optimizer):
                 return part, rule_state
@@ -133,13 +148,19 @@ class Several(Optimizer, loadable=False):
             return self
         return self._changed(rules=Fields(rules))
 
-    def _each(self, step: PartStep, state: State, whole: Tree) -> tuple[Tree, State]:
+    def _each(
+        self,
+        step: PartStep,
+        state: State,
+        whole: Tree,
+    ) -> tuple[Tree, State]:
         """`step` of every rule on its part of a tree: the joined results, the new state."""
         parts = self._parts(whole)
         joined: Part = {}
         rules: dict[str, State] = {}
         for name, rule in self.optimizers.items():
-            part, rules[name] = step(name, rule, state["rules"][name], parts[name])
+            rule_state = state["rules"][name]
+            part, rules[name] = step(name, rule, rule_state, parts[name])
             joined.update(part)
         return _whole(joined, whole), {**state, "rules": rules}
 

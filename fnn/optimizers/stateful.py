@@ -53,7 +53,8 @@ def first_steps(state: State) -> tuple[State, State]:
         return {}, state
     first = ("step", "learning_rate")
     steps = OrderedDict((name, state[name]) for name in first if name in state)
-    return steps, {name: part for name, part in state.items() if name not in first}
+    rest = {name: part for name, part in state.items() if name not in first}
+    return steps, rest
 
 
 def state_variables(state: State) -> list[Variable]:

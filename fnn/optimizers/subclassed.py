@@ -80,14 +80,13 @@ class Subclassed(Rule, loadable=False):
         learning_rate: Array,
     ) -> None:
         """The step of the optimizer that this class changes, for one variable."""
-        structure, made = vars(self)["_fnn_base"][self._get_variable_index(variable)]
+        place = self._get_variable_index(variable)
+        structure, made = vars(self)["_fnn_base"][place]
         state = jax.tree.unflatten(structure, [part.value for part in made])
-        named = {variable.path: variable.value}
+        params = {variable.path: variable.value}
+        grads = {variable.path: jnp.asarray(gradient)}
         updates, state = self._base_rule.update(
-            {variable.path: jnp.asarray(gradient)},
-            state,
-            named,
-            learning_rate=learning_rate,
+            grads, state, params, learning_rate=learning_rate
         )
         variable.assign_add(updates[variable.path])
         for part, leaf in zip(made, jax.tree.leaves(state), strict=True):
@@ -222,9 +221,8 @@ class Subclassed(Rule, loadable=False):
         values = [*weights, *state["values"], state["iterations"]]
         with StatelessScope(zip(held, values, strict=True)) as scope:
             vars(run.optimizer)["learning_rate"] = rate
-            for gradient, weight in zip(
-                jax.tree.leaves(grads), run.trainable, strict=True
-            ):
+            gradients = jax.tree.leaves(grads)
+            for gradient, weight in zip(gradients, run.trainable, strict=True):
                 run.optimizer.update_step(gradient, weight, rate)
         known = {id(variable) for variable in held}
         after = [scope.get_current_value(variable) for variable in held]
@@ -304,10 +302,9 @@ def adapt(cls: Any) -> None:
             return
         # Its methods may set attributes, unless it declares fields.
         is_open = cls._open or not inspect.get_annotations(cls)
-        place = next(
-            i for i, base in enumerate(cls.__bases__) if issubclass(base, Optimizer)
-        )
-        cls.__bases__ = (*cls.__bases__[:place], Subclassed, *cls.__bases__[place:])
+        bases = cls.__bases__
+        place = next(i for i, base in enumerate(bases) if issubclass(base, Optimizer))
+        cls.__bases__ = (*bases[:place], Subclassed, *bases[place:])
         cls._open = is_open
     if not hasattr(cls.build, "is_whole"):
         cls.build = _whole_build(cls.build)
@@ -340,7 +337,8 @@ def _hold(optimizer: Subclassed, variables: Sequence[Variable]) -> None:
     Optimizer.build(optimizer, variables)
     held = optimizer._held
     assert held is not None
-    places = held.state([*range(len(held.variables))])["rule"]["values"]
+    numbers = [*range(len(held.variables))]
+    places = held.state(numbers)["rule"]["values"]
     own = [*optimizer._variables, *vars(optimizer)["_fnn_made"]]
     for variable, place in zip(own, places, strict=True):
         variable.home = functools.partial(held.variables.__getitem__, int(place))

@@ -36,7 +36,8 @@ def exactly(function: Callable[[Array], Array], x: Array) -> Array:
 
     For sums of exponentials, of which bfloat16 keeps two or three digits.
     """
-    y = function(x.astype(jnp.promote_types(x.dtype, jnp.float32)))
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    y = function(x.astype(wide))
     if jnp.issubdtype(x.dtype, jnp.floating):
         return y.astype(x.dtype)
     return y

@@ -86,11 +86,17 @@ class CompilationLog:
         more = f" and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
         return "; ".join(changed[:_SHOWN]) + more
 
-    def add(self, program: str, signature: dict[str, str] | None, took: float) -> None:
+    def add(
+        self,
+        program: str,
+        signature: dict[str, str] | None,
+        took: float,
+    ) -> None:
         """Adds a compilation; its signature is None if nothing was traced for it."""
         if signature is None:
             signature = self._last.get(program, {})
-        self.entries.append(Compilation(program, self.reason(program, signature), took))
+        reason = self.reason(program, signature)
+        self.entries.append(Compilation(program, reason, took))
         self._last[program] = signature
 
 
@@ -126,7 +132,10 @@ def name_of(program: str) -> str:
 
 
 def note(
-    program: str, parts: Any, values: Mapping[str, object], took: float = 0.0
+    program: str,
+    parts: Any,
+    values: Mapping[str, object],
+    took: float = 0.0,
 ) -> None:
     """Notes that a program is traced, for the model whose method runs.
 

@@ -87,7 +87,7 @@ def write_folder(
     """
     if not processes.writes():
         return
-    target = Path(os.path.expanduser(os.fspath(path))).absolute()
+    target = Path(os.path.expanduser(path)).absolute()
     if not target.parent.is_dir():
         raise FileNotFoundError(
             f"expected an existing folder to save in, received {target.parent}; create it first"

@@ -96,7 +96,11 @@ def is_left_out(cls: type, field: str) -> bool:
     return field in OWN_FIELDS
 
 
-def argument_of(kind: str, field: str, held: object) -> tuple[str, object]:
+def argument_of(
+    kind: str,
+    field: str,
+    held: object,
+) -> tuple[str, object]:
     """A field as an argument of Keras's class: its name there, and the value.
 
     >>> argument_of("layer", "inner", 3), argument_of("layer", "dtype", "bfloat16")

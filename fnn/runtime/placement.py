@@ -121,7 +121,11 @@ def without(spec: Spec, used: set[str]) -> Spec:
 
 def used_by(*specs: Spec | None) -> set[str]:
     """The axes of the mesh over which arrays of these specs are divided."""
-    return {name for spec in specs for entry in spec or () for name in _names(entry)}
+    axes: set[str] = set()
+    for spec in specs:
+        for entry in spec or ():
+            axes.update(_names(entry))
+    return axes
 
 
 class _KeepsSharding(Protocol):
@@ -249,7 +253,9 @@ def on_each_device(function: Callable[[Array], Array], x: Array) -> Array:
 
 
 def on_automatic_axes(
-    function: Callable[..., Tree], given: tuple[Tree, ...], x: Tree
+    function: Callable[..., Tree],
+    given: tuple[Tree, ...],
+    x: Tree,
 ) -> Tree:
     """`function(*given)` with axes that JAX divides by itself, each result divided like `x`.
 

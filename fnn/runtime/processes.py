@@ -90,7 +90,11 @@ def client() -> Any:
     return connection().client
 
 
-def value_of(name: str, process: int | None = None, what: str = "") -> str:
+def value_of(
+    name: str,
+    process: int | None = None,
+    what: str = "",
+) -> str:
     """The value of a name, as soon as a process has set it.
 
     With a `process`, that is the one which sets it, as soon as it comes to `what`. Raises
@@ -254,14 +258,20 @@ def _put(array: Any, sharding: Sharding) -> jax.Array:
 
 
 def from_parts(
-    shape: tuple[int, ...], sharding: Sharding, part: Callable[[Any], Any]
+    shape: tuple[int, ...],
+    sharding: Sharding,
+    part: Callable[[Any], Any],
 ) -> jax.Array:
     """An array of this shape, of which each process makes the parts for its own devices."""
     array: jax.Array = jax.make_array_from_callback(shape, sharding, part)
     return array
 
 
-def joined(sharding: Sharding, part: np.ndarray, axis: int) -> jax.Array:
+def joined(
+    sharding: Sharding,
+    part: np.ndarray,
+    axis: int,
+) -> jax.Array:
     """The array of which each process has a part, joined along an axis in their order."""
     shape = list(part.shape)
     shape[axis] *= hosts(sharding)

@@ -42,14 +42,14 @@ def _building(method: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(method)
     def build(self: Layer, *shapes: Tree, **named: Tree) -> None:
         frame = running_frame()
-        if (frame is not None and frame.host is self) or not isinstance(
-            self, KerasLayer
-        ):
+        is_inside = frame is not None and frame.host is self
+        if is_inside or not isinstance(self, KerasLayer):
             method(self, *shapes, **named)
             return
         given = (*shapes, *named.values())
         make: Any = Layer.on_attribute(self, "build")
-        make(given[0] if len(given) == 1 else given)
+        shape = given[0] if len(given) == 1 else given
+        make(shape)
 
     return build
 

@@ -12,7 +12,7 @@ from fnn.core.context import Masked, is_masked
 from fnn.core.tree import Tree
 from fnn.subclassing.frame import Frame
 from fnn.subclassing.methods import Methods
-from fnn.subclassing.signature import signature_of
+from fnn.subclassing.signature import Given, Named, signature_of
 from fnn.variables import Variable, value_of
 
 _BRANCHING = (
@@ -29,16 +29,19 @@ _ASSIGNING = (
 
 
 def run(
-    cls: Any, frame: Frame, given: tuple[Tree, ...], named: dict[str, Tree]
+    cls: Any,
+    frame: Frame,
+    given: Given,
+    named: Named,
 ) -> Tree:
     """What `call` of a class returns for the host of a frame, with the masks of the outputs."""
     mask = _masks_of(given)
     given, named = frame.without_masks((given, named))
     signature = signature_of(cls.call)
-    if signature.takes("training") and named.get("training") is None:
-        named["training"] = frame.ctx.train
-    elif not signature.takes("training"):
+    if not signature.takes("training"):
         named.pop("training", None)
+    elif named.get("training") is None:
+        named["training"] = frame.ctx.train
     if signature.takes("mask") and "mask" not in named:
         named["mask"] = mask
     for name, array in zip(signature.positional, given, strict=False):
@@ -60,7 +63,11 @@ def run(
 
 
 def _with_masks(
-    cls: Any, frame: Frame, given: tuple[Tree, ...], mask: Tree, y: Tree
+    cls: Any,
+    frame: Frame,
+    given: Given,
+    mask: Tree,
+    y: Tree,
 ) -> Tree:
     """The outputs with the masks that they have, or that `compute_mask` gives them."""
     leaves = jax.tree.leaves(y)

@@ -70,7 +70,7 @@ def _changed(value: Tree, change: Change) -> Tree:
     elif isinstance(value, list) or type(value) is tuple:
         new = [_changed(item, change) for item in value]
         if not all(map(operator.is_, new, value)):
-            return list(new) if isinstance(value, list) else tuple(new)
+            return new if isinstance(value, list) else tuple(new)
     return value
 
 
@@ -105,11 +105,13 @@ def _swaps(children: Children, ties: Ties) -> dict[int, Layer]:
     """The first layer in place of each one that is tied to it, by the id of the latter."""
     at: dict[Path, list[Layer]] = {}
     for name, child in children:
-        for path, layer, _ in walk(child, () if name is None else (name,)):
+        prefix = () if name is None else (name,)
+        for path, layer, _ in walk(child, prefix):
             at.setdefault(path, []).append(layer)
     swaps: dict[int, Layer] = {}
     for place, before in ties:
-        for layer, first in zip(at.get(place, []), at.get(before, []), strict=False):
+        layers, originals = at.get(place, []), at.get(before, [])
+        for layer, first in zip(layers, originals, strict=False):
             if first is not layer:
                 swaps[id(layer)] = swaps.get(id(first), first)
     return swaps

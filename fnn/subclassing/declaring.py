@@ -36,7 +36,13 @@ class Declaring(Frame):
         self._note(name, layer, tree.spec(like))
         return True
 
-    def visit(self, name: str, layer: Layer, x: Tree, ctx: Context) -> Tree:
+    def visit(
+        self,
+        name: str,
+        layer: Layer,
+        x: Tree,
+        ctx: Context,
+    ) -> Tree:
         like = tree.spec(x)
         self._note(name, layer, like)
         return jax.tree.map(_zeros, output_spec_of_child(name, layer, like))
@@ -51,7 +57,11 @@ class Declaring(Frame):
     def declared_in_order(self) -> Declared:
         """The layers inside that were called or built, in the order of the attributes."""
         order = list(layers_in(self.host))
-        names = sorted(self.declared, key=lambda name: order.index(name.split("/")[0]))
+
+        def position(name: str) -> int:
+            return order.index(name.split("/")[0])
+
+        names = sorted(self.declared, key=position)
         return {name: self.declared[name] for name in names}
 
     def own_weight(self, name: str) -> Array | None:
@@ -66,7 +76,11 @@ class Declaring(Frame):
         return None
 
     def apply_native(
-        self, native: type[Layer], host: Layer, x: Tree, ctx: Context
+        self,
+        native: type[Layer],
+        host: Layer,
+        x: Tree,
+        ctx: Context,
     ) -> tuple[Tree, State]:
         if self.native_inputs is None:
             self.native_inputs = tree.spec(x)
@@ -86,7 +100,8 @@ class Declaring(Frame):
             if found is None or found[0] not in self.declared:
                 return None
             like = weight_spec(*self.declared[found[0]])
-            return jax.tree.map(_zeros, like[0]), jax.tree.map(_zeros, like[1])
+            weights: tuple[Params, State] = jax.tree.map(_zeros, like)
+            return weights
         finally:
             self._looks = False
 

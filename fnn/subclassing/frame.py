@@ -16,6 +16,7 @@ from fnn.core.layer import Layer, Params, State
 from fnn.core.tree import Path, SpecTree, Tree
 from fnn.core.tying import Ties
 from fnn.runtime.scope import Scope, scopes
+from fnn.subclassing.signature import Given, Named
 from fnn.subclassing.tracking import (
     LISTS,
     below,
@@ -132,7 +133,10 @@ class Frame(Scope):
         return known
 
     def run(
-        self, thing: object, inputs: tuple[Tree, ...], named: dict[str, Tree]
+        self,
+        thing: object,
+        inputs: Given,
+        named: Named,
     ) -> Tree:
         """The outputs of a layer inside for these arguments; NotImplemented if it is none."""
         found = self.find(thing)
@@ -156,7 +160,13 @@ class Frame(Scope):
         """Notes the inputs of a layer inside, in a run on shapes. False if it is none."""
         return self.find(thing) is not None
 
-    def visit(self, name: str, layer: Layer, x: Tree, ctx: Context) -> Tree:
+    def visit(
+        self,
+        name: str,
+        layer: Layer,
+        x: Tree,
+        ctx: Context,
+    ) -> Tree:
         """The outputs of the layer called `name` for `x`."""
         raise NotImplementedError
 
@@ -182,7 +192,10 @@ class Frame(Scope):
         return None
 
     def run_native(
-        self, native: type[Layer], inputs: tuple[Tree, ...], named: dict[str, Tree]
+        self,
+        native: type[Layer],
+        inputs: Given,
+        named: Named,
     ) -> Tree:
         """The outputs of the base layer of the host: `super().call(inputs)`."""
         host = self.host
@@ -193,13 +206,18 @@ class Frame(Scope):
             if value is not None and name != "training"
         }
         inputs = jax.tree.map(self._with_mask, inputs)
-        x, mask = split_mask(inputs[0] if len(inputs) == 1 else inputs)
+        x = inputs[0] if len(inputs) == 1 else inputs
+        x, mask = split_mask(x)
         ctx = self.ctx.replace(mask=named.pop("mask", mask))
         y, _ = self.apply_native(native, host, x, ctx)
         return self.without_masks(y)
 
     def apply_native(
-        self, native: type[Layer], host: Layer, x: Tree, ctx: Context
+        self,
+        native: type[Layer],
+        host: Layer,
+        x: Tree,
+        ctx: Context,
     ) -> tuple[Tree, State]:
         """`apply` of the class that the host extends."""
         raise NotImplementedError
@@ -245,13 +263,20 @@ class Running(Frame):
         self._uses: dict[Path, dict[str, int]] = {}
         self._visited: Declared = {}
 
-    def visit(self, name: str, layer: Layer, x: Tree, ctx: Context) -> Tree:
+    def visit(
+        self,
+        name: str,
+        layer: Layer,
+        x: Tree,
+        ctx: Context,
+    ) -> Tree:
         self._visited.setdefault(name, (layer, tree.spec(x)))
         *outer, last = name.split("/")
         around = tuple(outer)
         for part in around:
             ctx = ctx.child(part)
-        params, state = tree.get(self.params, around), {**tree.get(self.state, around)}
+        params = tree.get(self.params, around)
+        state = {**tree.get(self.state, around)}
         uses = self._uses.setdefault(around, {})
         y = visit_child(params, state, uses, ctx, last, layer, x)
         if state:
@@ -265,7 +290,11 @@ class Running(Frame):
         return None
 
     def apply_native(
-        self, native: type[Layer], host: Layer, x: Tree, ctx: Context
+        self,
+        native: type[Layer],
+        host: Layer,
+        x: Tree,
+        ctx: Context,
     ) -> tuple[Tree, State]:
         y, state = native.unchecked_apply(host, self.params, self.state, x, ctx)
         self.state |= state
@@ -279,17 +308,21 @@ class Running(Frame):
             return None
         if ordered:
             return self._ordered(found[0])
-        path = tuple(found[0].split("/"))
+        return self._weights_of(found[0])
+
+    def _weights_of(self, name: str) -> tuple[Params, State]:
+        """The weights of a layer inside."""
+        path = tuple(name.split("/"))
         return tree.get(self.params, path), tree.get(self.state, path)
 
     def _ordered(self, name: str) -> tuple[Params, State]:
         """The weights of a layer inside, in the order of creation: JAX sorts dicts."""
-        path = tuple(name.split("/"))
-        params, state = tree.get(self.params, path), tree.get(self.state, path)
+        weights = self._weights_of(name)
         if name not in self._visited:
-            return params, state
+            return weights
         like = weight_spec(*self._visited[name])
-        return tree.same_order(params, like[0]), tree.same_order(state, like[1])
+        params, state = map(tree.same_order, weights, like)
+        return params, state
 
     def _own_parts(self) -> tuple[Params, State]:
         inside = layers_in(self.host)
@@ -306,9 +339,10 @@ class Running(Frame):
 
     def read(self, variable: object) -> Array | None:
         name = self.name_of(variable)
-        for part in (self.params, self.state):
-            if name is not None and name in part:
-                return part[name]  # type: ignore[no-any-return]
+        if name is not None:
+            value = self.own_weight(name)
+            if value is not None:
+                return value
         return self._read_inside(variable)
 
     def _read_inside(self, variable: object) -> Array | None:

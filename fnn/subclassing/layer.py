@@ -29,6 +29,8 @@ from fnn.subclassing.described import Described
 from fnn.subclassing.frame import Declared, Running, running_frame
 from fnn.subclassing.methods import Methods
 from fnn.subclassing.signature import (
+    Given,
+    Named,
     Signature,
     as_arguments,
     as_list,
@@ -51,7 +53,7 @@ _GONE = (
 # Where the state holds the sum of what `add_loss` added.
 LOSSES = "added_losses"
 
-Arguments: TypeAlias = tuple[tuple[Tree, ...], dict[str, Tree]]
+Arguments: TypeAlias = tuple[Given, Named]
 
 
 class KerasLayer(  # type: ignore[override]
@@ -97,7 +99,12 @@ class KerasLayer(  # type: ignore[override]
         if self._native is not None and frame is not None:
             frame.native_inputs = frame.inputs
 
-    def call(self, inputs: Tree, *others: Tree, **named: Tree) -> Tree:
+    def call(
+        self,
+        inputs: Tree,
+        *others: Tree,
+        **named: Tree,
+    ) -> Tree:
         """The outputs; by default those of the layer that this class extends."""
         frame = running_frame()
         if self._native is None or frame is None:
@@ -124,7 +131,8 @@ class KerasLayer(  # type: ignore[override]
             self._hosts.clear()
         for host in self._hosts.values():
             # `build` has run on it, and does not run again.
-            vars(host)[name] = copied(vars(self)[name], Attribute(host, name))
+            attribute = Attribute(host, name)
+            vars(host)[name] = copied(vars(self)[name], attribute)
         if self._reads(name):
             self._forget()
             changes.note()
@@ -193,7 +201,9 @@ class KerasLayer(  # type: ignore[override]
         return self._form.fill(inputs)
 
     def bind_call(
-        self, inputs: tuple[Tree, ...], named: dict[str, Tree]
+        self,
+        inputs: Given,
+        named: Named,
     ) -> tuple[Layer, Tree]:
         """(this layer with the form of a call, the arrays or nodes among the arguments)."""
         signature = self._signature
@@ -206,8 +216,10 @@ class KerasLayer(  # type: ignore[override]
             )
         named = {name: value for name, value in named.items() if value is not None}
         if not named and len(inputs) == 1 and self._is_plain(inputs[0]):
-            x = inputs[0]
-            return self, tuple(x) if isinstance(x, list) else x
+            (x,) = inputs
+            if isinstance(x, list):
+                x = tuple(x)
+            return self, x
         form, arrays = form_of(inputs, named)
         variant = shallow(self)
         object.__setattr__(variant, "_form", form)
@@ -217,21 +229,16 @@ class KerasLayer(  # type: ignore[override]
         return variant, arrays
 
     def _is_plain(self, x: Tree) -> bool:
-        if isinstance(x, (list, tuple)):
-            return (
-                bool(x)
-                and all(map(is_input, x))
-                and len(self._signature.positional) < 2
-            )
-        return is_input(x)
+        if not isinstance(x, (list, tuple)):
+            return is_input(x)
+        if len(self._signature.positional) > 1:
+            return False
+        return bool(x) and all(map(is_input, x))
 
-    def _host(self, given: tuple[Tree, ...], named: dict[str, Tree]) -> Any:
+    def _host(self, given: Given, named: Named) -> Any:
         """The copy on which `build` has run for inputs of these shapes."""
         leaves, structure = jax.tree.flatten((given, named), is_leaf=is_masked)
-        shapes = tuple(
-            tuple(leaf.shape[1:]) if hasattr(leaf, "shape") else None for leaf in leaves
-        )
-        key = structure, shapes
+        key = structure, tuple(map(_shape_without_batch, leaves))
         if key not in self._hosts:
             self._hosts[key] = self._built(given, named)
         return self._hosts[key]
@@ -240,25 +247,25 @@ class KerasLayer(  # type: ignore[override]
         """Runs `build` for inputs like `x`, so that its variables are known."""
         self._host(*self._arguments(x))
 
-    def _built(self, given: tuple[Tree, ...], named: dict[str, Tree]) -> Any:
+    def _built(self, given: Given, named: Named) -> Any:
         host = self._bare()
         vars(host)["_fnn_declared"] = self._run_build(host, given, named)
         return host
 
     def _run_build(
-        self, host: Any, given: tuple[Tree, ...], named: dict[str, Tree]
+        self,
+        host: Any,
+        given: Given,
+        named: Named,
     ) -> tuple[Declared, SpecTree]:
         """Runs `build` of an object. What it declares: layers inside, inputs of the base layer."""
         declared: Declared = {}
         frame = Declaring(host, Context(), declared)
         frame.inputs = strip_masks(tree.spec(given[0]))
-        build = self._class.build
-        names = (*self._signature.positional,)
-        given = (
-            *given,
-            *(named[name] for name in names[len(given) :] if name in named),
-        )
-        shapes = build_arguments(build, names, strip_masks(given))
+        names = self._signature.positional
+        by_name = [named[name] for name in names[len(given) :] if name in named]
+        inputs = strip_masks((*given, *by_name))
+        shapes = build_arguments(self._class.build, names, inputs)
         with frame, jax.ensure_compile_time_eval():
             if isinstance(shapes, dict):
                 host.build(**shapes)
@@ -278,7 +285,8 @@ class KerasLayer(  # type: ignore[override]
 
         def trial(key: Array, x: Tree) -> Tree:
             given, named = self._arguments(x)
-            frame = Declaring(duplicate(host), Context(train=True, key=key), declared)
+            ctx = Context(train=True, key=key)
+            frame = Declaring(duplicate(host), ctx, declared)
             frame.ties = self.inner_ties
             frame.native_inputs = native_inputs
             frames.append(frame)
@@ -304,11 +312,13 @@ class KerasLayer(  # type: ignore[override]
             made = init_child(last, layer, own_key, like)
             params, state = joined((params, state), name, made)
         for path, variable in frame.used.items():
-            value = variable.initial(random.fold_in(key, salt("/".join(path))))
-            made = ({}, {path[-1]: value})
+            *around, last = path
+            own_key = random.fold_in(key, salt("/".join(path)))
+            weight = {last: variable.initial(own_key)}
+            made = ({}, weight)
             if variable.trainable:
-                made = ({path[-1]: value}, {})
-            params, state = joined((params, state), "/".join(path[:-1]), made)
+                made = (weight, {})
+            params, state = joined((params, state), "/".join(around), made)
         if frame.losses:
             state[LOSSES] = {"aux_loss": jnp.zeros(())}
         ties = self.inner_ties
@@ -374,3 +384,9 @@ class KerasLayer(  # type: ignore[override]
         shown = [arguments.shown(item, 60) for item in given]
         shown += [f"{name}={arguments.shown(item, 60)}" for name, item in named.items()]
         return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _shape_without_batch(leaf: Any) -> tuple[int, ...] | None:
+    if hasattr(leaf, "shape"):
+        return tuple(leaf.shape[1:])
+    return None

@@ -14,7 +14,7 @@ from fnn.runtime.warning import warn
 from fnn.subclassing.containers import Attribute, leaves, tracked
 from fnn.subclassing.frame import Frame, running_frame
 from fnn.subclassing.reads import may_refer, names_read
-from fnn.subclassing.tracking import UNCOMPARED, attributes, compared, inside
+from fnn.subclassing.tracking import UNCOMPARED, attributes, compared, inside, is_traced
 from fnn.variables import ArrayLike, Variable, value_of
 
 
@@ -56,7 +56,7 @@ class Methods:
         initializer = by_name.get("initializer", initializer)
         if initializer is None:
             is_float = jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
-            initializer = ("zeros", "glorot_uniform")[is_float]
+            initializer = "glorot_uniform" if is_float else "zeros"
         variable = Variable(
             initializer,
             () if shape is None else shape,
@@ -145,13 +145,13 @@ class Methods:
         if name not in vars(self) or name in frame.assigned or not frame.calls:
             frame.assigned.add(name)
             return
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves(value)):
+        if any(map(is_traced, leaves(value))):
             raise self._leak(f"an array assigned to self.{name}")
         if compared(value) != compared(vars(self)[name]):
             self._warn_of_change(name)
 
     def _refuse_leak_inside(self, name: str, added: tuple[Any, ...]) -> None:
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves(added)):
+        if any(map(is_traced, leaves(added))):
             raise self._leak(f"an array put into self.{name}")
         self._warn_of_change(name)
 

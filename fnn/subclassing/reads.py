@@ -26,7 +26,11 @@ _ANY = {"getattr", "vars", "__dict__", "__getattribute__", "eval", "exec", "dir"
 
 
 # What an attribute may be without referring to the object that has it.
-_PLAIN = (int, float, complex, str, bytes, type(None), type, ModuleType)
+_PLAIN = (
+    *(int, float, complex, str, bytes),
+    *(type(None), type, ModuleType),
+    *(np.generic, np.ndarray, jax.Array),
+)
 _CONTAINERS = (list, tuple, set, frozenset, dict)
 
 
@@ -35,7 +39,7 @@ def may_refer(value: object) -> bool:
     if isinstance(value, _CONTAINERS):
         items = value.values() if isinstance(value, dict) else value
         return any(map(may_refer, items))
-    if isinstance(value, (*_PLAIN, np.generic, np.ndarray, jax.Array)):
+    if isinstance(value, _PLAIN):
         return False
     return not any(map(is_ours, type(value).__mro__[:-1]))
 
@@ -73,7 +77,8 @@ def _functions(thing: Any) -> Iterator[FunctionType]:
     for part in ("fget", "fset", "func", "__func__", "__wrapped__"):
         parts.append(getattr(thing, part, None))
     for part in parts:
-        part = inspect.unwrap(part) if callable(part) else part
+        if callable(part):
+            part = inspect.unwrap(part)
         if isinstance(part, FunctionType):
             yield part
 
@@ -94,7 +99,9 @@ def _hands_on(code: CodeType, own: str) -> bool:
         if not step.opname.startswith(("LOAD_FAST", "LOAD_DEREF")):
             continue
         # One instruction may load two variables; what follows is done with the last one.
-        loaded = step.argval if isinstance(step.argval, tuple) else (step.argval,)
+        loaded = step.argval
+        if not isinstance(loaded, tuple):
+            loaded = (loaded,)
         for_attribute = after.opname.endswith(("_ATTR", "_METHOD"))
         if own in loaded[:-1] or (own == loaded[-1] and not for_attribute):
             return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
@@ -15,6 +15,10 @@ from fnn.core.context import Masked
 from fnn.core.tree import Tree
 from fnn.core.value import Fields, Value
 from fnn.variables import value_of
+
+# The arguments of a call: positional ones, and those by name.
+Given: TypeAlias = tuple[Tree, ...]
+Named: TypeAlias = dict[str, Tree]
 
 
 class ArgumentPlace(Value):
@@ -32,16 +36,14 @@ class Form(Value):
     given: tuple[Any, ...]
     named: Fields
 
-    def fill(self, inputs: Sequence[Tree]) -> tuple[tuple[Tree, ...], dict[str, Tree]]:
+    def fill(self, inputs: Sequence[Tree]) -> tuple[Given, Named]:
         """(positional arguments, named ones) for these inputs."""
         given = tuple(_filled(item, inputs) for item in self.given)
         named = {name: _filled(item, inputs) for name, item in self.named.items}
         return given, named
 
 
-def form_of(
-    given: tuple[Tree, ...], named: dict[str, Tree]
-) -> tuple[Form, tuple[Tree, ...]]:
+def form_of(given: Given, named: Named) -> tuple[Form, Given]:
     """(the form of a call, its inputs: all arrays and nodes among the arguments)."""
     inputs: list[Tree] = []
     held = tuple(_held(item, inputs) for item in given)
@@ -64,7 +66,8 @@ def _held(value: Tree, inputs: list[Tree]) -> Tree:
     if isinstance(value, (list, tuple)):
         return tuple(_held(item, inputs) for item in value)
     if isinstance(value, dict):
-        return Fields(tuple((key, _held(item, inputs)) for key, item in value.items()))
+        items = tuple((key, _held(item, inputs)) for key, item in value.items())
+        return Fields(items)
     return value
 
 
@@ -96,16 +99,16 @@ def signature_of(method: Callable[..., Any]) -> Signature:
     """The signature of a method of a class, without `self`."""
     parameters = list(inspect.signature(method).parameters.values())[1:]
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    positional = [
-        p for p in parameters if p.kind in kinds and p.name not in ("training", "mask")
-    ]
+    positional = [p for p in parameters if p.kind in kinds]
+    positional = [p for p in positional if p.name not in ("training", "mask")]
     required = [p for p in positional if p.default is p.empty]
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
     names = frozenset(p.name for p in parameters if p.kind is not p.VAR_KEYWORD)
-    return Signature(tuple(p.name for p in positional), len(required), names, takes_any)
+    order = tuple(p.name for p in positional)
+    return Signature(order, len(required), names, takes_any)
 
 
-def as_arguments(signature: Signature, x: Tree) -> tuple[Tree, ...]:
+def as_arguments(signature: Signature, x: Tree) -> Given:
     """The positional arguments of `call` for the inputs `x` of `apply`.
 
     A tuple is spread over the arguments if there are several; one argument gets a list.
@@ -140,8 +143,10 @@ def shape_of(x: Tree) -> Tree:
 
 
 def build_arguments(
-    build: Callable[..., Any], names: Sequence[str], given: tuple[Tree, ...]
-) -> dict[str, Tree] | tuple[Tree, ...]:
+    build: Callable[..., Any],
+    names: Sequence[str],
+    given: Given,
+) -> Named | Given:
     """The shapes for `build`: of all arguments by name (`query_shape`), or of the first."""
     shapes = {
         f"{name}_shape": shape_of(item)

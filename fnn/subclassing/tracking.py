@@ -121,7 +121,9 @@ def below(thing: object, wanted: Layer) -> tuple[str, Layer] | None:
 
 
 def joined(
-    parts: tuple[Tree, Tree], name: str, inner: tuple[Tree, Tree]
+    parts: tuple[Tree, Tree],
+    name: str,
+    inner: tuple[Tree, Tree],
 ) -> tuple[Tree, Tree]:
     """Params and state with those of a layer at the path "a/b", where they are missing."""
     path = tuple(name.split("/"))
@@ -139,13 +141,15 @@ def variables_in(thing: object) -> dict[str, Variable]:
     The name is the one that was given, else that of the attribute, else "variable".
     """
     added: list[Variable] = vars(thing).get("_added", [])
-    by_attribute = {
-        id(item): name for name, item in tracked(thing) if isinstance(item, Variable)
-    }
-    others = [item for _, item in tracked(thing) if isinstance(item, Variable)]
+    by_attribute: dict[int, str] = {}
+    variables = {id(variable): variable for variable in added}
+    for name, item in tracked(thing):
+        if isinstance(item, Variable):
+            by_attribute[id(item)] = name
+            variables[id(item)] = item
     taken = set(layers_in(thing))
     found: dict[str, Variable] = {}
-    for variable in {id(v): v for v in (*added, *others)}.values():
+    for variable in variables.values():
         name = variable.given_name or by_attribute.get(id(variable)) or "variable"
         name = name.replace("/", "_")
         found[free_name(name, taken)] = variable
@@ -198,7 +202,7 @@ def compared(value: Any) -> Any:
     if isinstance(value, (set, frozenset)):
         return (set, frozenset(map(compared, value)))
     arrays = (np.ndarray, np.generic, jax.Array)
-    if isinstance(value, arrays) and not _is_traced(value):
+    if isinstance(value, arrays) and not is_traced(value):
         array = np.asarray(value)
         if not array.dtype.hasobject:
             digest = hashlib.sha256(array.tobytes()).digest()
@@ -210,7 +214,8 @@ def compared(value: Any) -> Any:
     return _Same(value), watched(value)
 
 
-def _is_traced(value: object) -> bool:
+def is_traced(value: object) -> bool:
+    """Whether this is an array of a trace, which has no values yet."""
     return isinstance(value, jax.core.Tracer)
 
 

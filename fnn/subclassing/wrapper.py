@@ -33,5 +33,10 @@ class Wrapper(KerasLayer):
         """Builds the inner layer for inputs of this shape."""
         self.layer.build(input_shape)
 
-    def call(self, inputs: Tree, *others: Tree, **named: Tree) -> Tree:
+    def call(
+        self,
+        inputs: Tree,
+        *others: Tree,
+        **named: Tree,
+    ) -> Tree:
         return self.layer(inputs, *others, **named)

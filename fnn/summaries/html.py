@@ -73,7 +73,10 @@ def _branch(branch: Branch) -> str:
 
 
 def html_table(
-    title: str, columns: Sequence[str], rows: Sequence[Row], lines: Sequence[str]
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Row],
+    lines: Sequence[str],
 ) -> str:
     """A summary as a table, with a title above and some lines below."""
     head = "".join(_cell("th", name, name) for name in columns)
@@ -91,7 +94,12 @@ def html_table(
     )
 
 
-def _cell(tag: str, column: str, text: str, indent: float = 0) -> str:
+def _cell(
+    tag: str,
+    column: str,
+    text: str,
+    indent: float = 0,
+) -> str:
     kind = ' class="fnn-number"' if column == COUNT else ""
     style = f' style="padding-left: calc(12px + {indent}em)"' if indent else ""
     return f"<{tag}{kind}{style}>{escape(text)}</{tag}>"

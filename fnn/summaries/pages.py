@@ -30,7 +30,8 @@ def model_html(model: Any) -> str:
     title = f"{model.name} ({type(model).__name__})"
     if inputs is None:
         branches = _without_shapes(model.layer)
-        return html_tree([Branch(title, "?", "not built", inside=branches, open=True)])
+        root = Branch(title, "?", "not built", inside=branches, open=True)
+        return html_tree([root])
     return _network_html(title, model.layer, inputs)
 
 
@@ -44,8 +45,8 @@ def layer_html(layer: Layer, inputs: Tree = None) -> str:
     title = f"{name} ({_kind(layer)})"
     if inputs is None:
         inside = _without_shapes(layer)
-        note = _note(layer)
-        return html_tree([Branch(title, note=note, inside=inside, open=True)])
+        root = Branch(title, note=_note(layer), inside=inside, open=True)
+        return html_tree([root])
     return _network_html(title, layer, inputs)
 
 
@@ -107,7 +108,8 @@ def _branch_of(name: str, thing: Tree) -> Branch:
             return _leaf(name, thing)
         parts = [(tree.path_name(path).lstrip("."), value) for path, value in found]
     inside = [_branch_of(*part) for part in parts]
-    return Branch(name, "", f"{_count(thing):,}", size(_nbytes(thing)), inside=inside)
+    count = f"{_count(thing):,}"
+    return Branch(name, "", count, size(_nbytes(thing)), inside=inside)
 
 
 def _arrays(thing: Tree) -> list[Any]:
@@ -128,7 +130,8 @@ def _leaf(name: str, leaf: Any) -> Branch:
     shown = tree.describe(leaf)
     kind = getattr(leaf.dtype, "kind", "")  # a random key has none
     if leaf.shape == () and kind and getattr(leaf, "is_fully_addressable", False):
-        shown += f" = {leaf:.6g}" if kind == "f" else f" = {leaf}"
+        value = f"{leaf:.6g}" if kind == "f" else f"{leaf}"
+        shown += f" = {value}"
     return Branch(name, shown, f"{_count(leaf):,}", size(_nbytes(leaf)))
 
 
@@ -162,9 +165,11 @@ def _nested(rows: Iterable[Row]) -> list[Branch]:
         if tree.count(row.weights):
             used = size(tree.nbytes(row.weights))
         cells = row.cells
-        branch = Branch(cells[NAME], cells[SHAPE], cells[COUNT], used, _note(row.layer))
+        note = _note(row.layer)
+        branch = Branch(cells[NAME], cells[SHAPE], cells[COUNT], used, note)
         del around[row.depth :]
-        (around[-1].inside if around else top).append(branch)
+        siblings = around[-1].inside if around else top
+        siblings.append(branch)
         around.append(branch)
         made.append((branch, row.weights))
     for branch, weights in made:

@@ -128,8 +128,12 @@ class UnknownNetwork:
     def __init__(self, layer: Layer) -> None:
         self.rows = []
         for name, child in layer.children() or ((layer.name, layer),):
-            title = _title(name or "", child)
-            cells = {NAME: title, SHAPE: "?", COUNT: "0 (unbuilt)", TRAINABLE: "-"}
+            cells = {
+                NAME: _title(name or "", child),
+                SHAPE: "?",
+                COUNT: "0 (unbuilt)",
+                TRAINABLE: "-",
+            }
             self.rows.append(Row(name or "", 0, cells, child))
 
     def totals(self) -> list[str]:
@@ -174,7 +178,13 @@ class ListedNetwork:
 
         return jax.tree.map(start, inputs)
 
-    def _follow(self, inner: Flow, x: Tree, path: tree.Path, depth: int) -> None:
+    def _follow(
+        self,
+        inner: Flow,
+        x: Tree,
+        path: tree.Path,
+        depth: int,
+    ) -> None:
         """Adds the rows of the children of `inner`."""
 
         def visit(name: str, layer: Layer, x: Tree) -> Node:
@@ -189,11 +199,17 @@ class ListedNetwork:
             other = like
             if name in others:
                 other = others[name][1]
-            nodes = jax.tree.map(lambda *specs: Node(None, (), specs), like, other)
+            nodes = jax.tree.map(_unnamed, like, other)
             self._visit(name, name, layer, nodes, (name,), 0)
 
     def _visit(
-        self, name: str, title: str, layer: Layer, x: Tree, path: tree.Path, depth: int
+        self,
+        name: str,
+        title: str,
+        layer: Layer,
+        x: Tree,
+        path: tree.Path,
+        depth: int,
     ) -> Node:
         """The output of `layer`, after adding its row; `Item`, which picks an output, has none."""
         first, second = _specs(x)
@@ -212,11 +228,12 @@ class ListedNetwork:
             CONNECTED: sources,
             **self._counts(path, call),
         }
-        self.rows.append(Row(title, depth, cells, layer, self._weights(path, call)))
+        counted = self._weights(path, call)
+        self.rows.append(Row(title, depth, cells, layer, counted))
         inner = inside(layer)
         if self.nested and inner is not None:
             # Nodes without names: only the outermost layers show where inputs come from.
-            starts = jax.tree.map(lambda *specs: Node(None, (), specs), first, second)
+            starts = jax.tree.map(_unnamed, first, second)
             self._follow(inner, starts, path, depth + 1)
         return made
 
@@ -224,16 +241,16 @@ class ListedNetwork:
         """(params, state) at `path`, at the first call only."""
         if call:
             return ()
-        return tuple(
-            tying.take(part, path, self.ties) for part in (self.params, self.state)
-        )
+        return self._part(self.params, path), self._part(self.state, path)
+
+    def _part(self, whole: SpecTree, path: tree.Path) -> SpecTree:
+        return tying.take(whole, path, self.ties)
 
     def _counts(self, path: tree.Path, call: int) -> dict[str, str]:
         """The cells on the parameters at `path`, which are counted at the first call only."""
-        params, state, learning = (
-            tying.take(part, path, self.ties)
-            for part in (self.params, self.state, self.learning)
-        )
+        params = self._part(self.params, path)
+        state = self._part(self.state, path)
+        learning = self._part(self.learning, path)
         count = tree.count((params, state))
         shown = f"{count:,}"
         if call:
@@ -247,7 +264,8 @@ class ListedNetwork:
 
     def totals(self) -> list[str]:
         """The lines below the table."""
-        everything, fixed = (self.params, self.state), (self.fixed, self.state)
+        everything = (self.params, self.state)
+        fixed = (self.fixed, self.state)
         return _totals(everything, self.learning, fixed)
 
 
@@ -268,7 +286,8 @@ def _policies(model: _Model) -> list[str]:
     """The line with the dtype policy, and the layers with another one; none for float32."""
     name = model.dtype_policy.name
     others: dict[str, list[str]] = {}
-    for child, layer in (inside(model.layer) or model.layer).children():
+    network = inside(model.layer) or model.layer
+    for child, layer in network.children():
         if layer.dtype is None or not jnp.issubdtype(layer.dtype, jnp.floating):
             continue
         own = dtype_policies.of_layer(layer).name
@@ -314,6 +333,11 @@ def inside(layer: Layer) -> Flow | None:
             return None
         layer = children[0][1]
     return layer
+
+
+def _unnamed(*specs: SpecTree) -> Node:
+    """An input node without a name, with these specs at the trial sizes."""
+    return Node(None, (), specs)
 
 
 def _is_chain(graph: Graph) -> bool:

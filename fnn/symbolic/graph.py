@@ -106,7 +106,9 @@ class Graph(Flow):
         That is by the distance to the outputs, then as they are met on the way from there.
         """
         inputs = len(leaves(self.inputs))
-        parents = {n: leaves(step[2]) for n, step in enumerate(self.steps, inputs)}
+        parents = {}
+        for number, (_, _, places) in enumerate(self.steps, inputs):
+            parents[number] = leaves(places)
         depth = dict.fromkeys(range(inputs + len(self.steps)), 0)
         for place in reversed(parents):
             counts = not isinstance(self.steps[place - inputs][1], UNCOUNTED)
@@ -114,7 +116,8 @@ class Graph(Flow):
                 depth[parent] = max(depth[parent], depth[place] + counts)
         met: dict[int, int] = {}
         # Dicts by their sorted keys, as JAX and Keras have them.
-        waiting = jax.tree.leaves(map_places(lambda place: place, self.outputs))[::-1]
+        outputs = map_places(lambda place: place, self.outputs)
+        waiting = jax.tree.leaves(outputs)[::-1]
         while waiting:
             place = waiting.pop()
             if place not in met:
@@ -331,7 +334,8 @@ def _sort_as_keras(order: list[Node], seen: dict[int, int]) -> None:
         if not isinstance(node.layer, UNCOUNTED):
             distance += 1
         for parent in jax.tree.leaves(node.parents):
-            depth[id(parent)] = max(depth.get(id(parent), 0), distance)
+            known = depth.get(id(parent), 0)
+            depth[id(parent)] = max(known, distance)
     made = {id(node): place for place, node in enumerate(order)}
 
     def rank(node: Node) -> tuple[int, bool, int]:

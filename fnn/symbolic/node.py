@@ -204,7 +204,8 @@ def Input(  # noqa: N802 - Keras's name
             )
         batch_shape = (batch_size, *shape)
     sizes = tuple(map(_plain_size, batch_shape))
-    if any(n is not None and (not isinstance(n, int) or n < 0) for n in sizes):
+    known = [size for size in sizes if size is not None]
+    if any(not isinstance(size, int) or size < 0 for size in known):
         raise ValueError(
             "Input: expected integers or None in shape, received "
             f"{sizes!r}; e.g. Input(shape=(28, 28, 1))"
@@ -243,7 +244,11 @@ def symbolic_call(
     return nodes_of(run, x, layer)
 
 
-def nodes_of(layer: Layer, x: Tree, owner: Layer | None = None) -> Any:
+def nodes_of(
+    layer: Layer,
+    x: Tree,
+    owner: Layer | None = None,
+) -> Any:
     """The node, or one for each output, of a layer on nodes as its `apply` takes them."""
     node = Node(layer, x, (), owner=owner or layer)
     node._specs = (_first_spec(node),)
@@ -262,7 +267,9 @@ def _unpacked(node: Node) -> Any:
 
 
 def bound_call(
-    layer: Layer, inputs: tuple[Tree, ...], named: dict[str, Tree]
+    layer: Layer,
+    inputs: tuple[Tree, ...],
+    named: dict[str, Tree],
 ) -> tuple[Layer, Tree]:
     """(the layer as a call with these arguments runs it, its inputs as `apply` takes them)."""
     bind = getattr(layer, "bind_call", None)
@@ -305,7 +312,8 @@ def _configured(
             )
         run = Training(run) if training else Inference(run)
     used = {*fields, "training"}
-    return run, {name: value for name, value in named.items() if name not in used}
+    rest = {name: value for name, value in named.items() if name not in used}
+    return run, rest
 
 
 def _as_one_input(
@@ -318,7 +326,8 @@ def _as_one_input(
     for name in named:
         if name not in order and name not in masks:
             raise _unknown_name(layer, name)
-    inputs = (*inputs, *(named.get(name) for name in order[len(inputs) :]))
+    by_name = [named.get(name) for name in order[len(inputs) :]]
+    inputs = (*inputs, *by_name)
     while inputs and inputs[-1] is None:
         inputs = inputs[:-1]
     x: Tree = inputs
@@ -345,7 +354,11 @@ def _unknown_name(layer: Layer, name: str) -> TypeError:
     )
 
 
-def _masked(layer: Layer, x: Tree, masks: dict[str, Tree]) -> Tree:
+def _masked(
+    layer: Layer,
+    x: Tree,
+    masks: dict[str, Tree],
+) -> Tree:
     """The inputs with the masks of the call: `mask` is that of the first input, or a list."""
     parts = [x]
     if isinstance(x, tuple):
@@ -366,12 +379,13 @@ def _masked(layer: Layer, x: Tree, masks: dict[str, Tree]) -> Tree:
                 f"{type(layer).__name__}: expected masks for the {inputs} inputs of this call, "
                 f"received one for input {place} by {', '.join(masks)}; pass that input too"
             )
-        if isinstance(mask, Node) and isinstance(parts[place], Node):
-            check_mask(layer, parts[place].shape, mask.shape)
-        if isinstance(parts[place], Node):
-            parts[place] = symbolic_call(WithMask(), (parts[place], mask), {})
+        part = parts[place]
+        if isinstance(mask, Node) and isinstance(part, Node):
+            check_mask(layer, part.shape, mask.shape)
+        if isinstance(part, Node):
+            parts[place] = symbolic_call(WithMask(), (part, mask), {})
         else:
-            parts[place] = Masked(strip_masks(parts[place]), jnp.asarray(mask, bool))
+            parts[place] = Masked(strip_masks(part), jnp.asarray(mask, bool))
     if isinstance(x, tuple):
         return tuple(parts)
     return parts[0]

@@ -17,7 +17,8 @@ from fnn.core.layer import Layer
 from fnn.runtime.keras_objects import is_called_by_keras, refuse_keras
 from fnn.symbolic.operations import OPERATORS, SYMBOLS, GetItem, MatMul, Operator
 
-CONSTANTS = (numbers.Number, np.generic, np.ndarray, jax.Array, list, tuple)
+_ARRAYS = (numbers.Number, np.generic, np.ndarray, jax.Array)
+CONSTANTS = (*_ARRAYS, list, tuple)
 
 # A node, of the class that `fnn.symbolic.node` defines above; or NotImplemented.
 NodeLike: TypeAlias = Any
@@ -105,7 +106,7 @@ def _equality(name: str) -> Callable[..., NodeLike]:
     """
 
     def method(self: Operators, other: object) -> NodeLike:
-        if isinstance(other, (numbers.Number, np.generic, np.ndarray, jax.Array)):
+        if isinstance(other, _ARRAYS):
             return combine(name, self, other)
         return (self is other) == (name == "equal")
 

@@ -178,7 +178,7 @@ def bfloat16(subject: Subject) -> None:
     # Now with values: bfloat16 has 8 bits of precision.
     outputs, _ = subject.compiled(half_params, state, half_x, train=train)
     finite = [np.isfinite(np.asarray(a)).all() for a in _floats(outputs)]
-    if not all(map(bool, finite)):
+    if not all(finite):
         raise PromiseError("finite outputs in bfloat16", "infinity or NaN")
 
 
@@ -217,13 +217,14 @@ def gradients_are_finite(subject: Subject) -> None:
         for i, g in zip(floats, gradients, strict=True):
             _require_finite(g, names[i])
         moving = [(np.asarray(g) != 0).any() for g in gradients]
-        if gradients and not any(map(bool, moving)):
+        if gradients and not any(moving):
             raise PromiseError("a gradient by some weight or input", "zeros everywhere")
 
 
 def _require_finite(gradient: Array, name: str) -> None:
     # By NumPy, which compiles nothing.
-    bad = int((~np.isfinite(np.asarray(gradient))).sum())
+    finite = np.isfinite(np.asarray(gradient))
+    bad = int((~finite).sum())
     if bad:
         expected = f"finite gradients by (params, x){name}"
         received = f"{bad} of {gradient.size} that are infinite or NaN"

@@ -29,7 +29,8 @@ def to_categorical(x: ArrayLike, num_classes: int | None = None) -> np.ndarray:
     if numbers.ndim > 1 and numbers.shape[-1] == 1:  # (..., 1), a column of labels
         numbers = numbers[..., 0]
     count = num_classes or int(numbers.max(initial=-1)) + 1
-    if numbers.size and (numbers.min() < 0 or numbers.max() >= count):
+    is_outside = (numbers < 0) | (numbers >= count)
+    if is_outside.any():
         raise ValueError(
             f"to_categorical: expected class numbers from 0 to {count - 1}, received numbers from "
             f"{numbers.min()} to {numbers.max()}; pass the number of classes instead of "
@@ -39,7 +40,11 @@ def to_categorical(x: ArrayLike, num_classes: int | None = None) -> np.ndarray:
     return one_hot
 
 
-def normalize(x: ArrayLike, axis: int = -1, order: float = 2) -> np.ndarray | jax.Array:
+def normalize(
+    x: ArrayLike,
+    axis: int = -1,
+    order: float = 2,
+) -> np.ndarray | jax.Array:
     """x / norm(x): each vector along `axis` gets norm 1; vectors of zeros stay zeros.
 
     `order` is the order of the norm: 1 for the sum of absolute values, 2 for the Euclidean norm,
@@ -55,7 +60,8 @@ def normalize(x: ArrayLike, axis: int = -1, order: float = 2) -> np.ndarray | ja
         xp = jnp
     array = xp.asarray(x)
     norm = xp.linalg.norm(array, order, axis, keepdims=True)  # size 1 along `axis`
-    normalized: np.ndarray | jax.Array = array / xp.where(norm == 0, 1, norm)
+    divisor = xp.where(norm == 0, 1, norm)
+    normalized: np.ndarray | jax.Array = array / divisor
     return normalized
 
 

@@ -7,7 +7,11 @@ from fnn.core.tree import Tree
 from fnn.symbolic.node import Node
 
 
-def pack_x_y_sample_weight(x: Tree, y: Tree = None, sample_weight: Tree = None) -> Tree:
+def pack_x_y_sample_weight(
+    x: Tree,
+    y: Tree = None,
+    sample_weight: Tree = None,
+) -> Tree:
     """The tuple that `fit` takes as a batch: without the parts at the end that are None.
 
     A single array `x` alone stays as it is.
@@ -62,6 +66,6 @@ def get_source_inputs(tensor: Tree) -> Tree:
         seen.add(id(node))
         if node.layer is None:
             found.append(node)
-        parents = [n for n in tree.flatten(node.parents) if isinstance(n, Node)]
-        waiting.extend(reversed(parents))
+        parents = reversed(tree.flatten(node.parents))
+        waiting.extend(parent for parent in parents if isinstance(parent, Node))
     return found

@@ -246,7 +246,8 @@ class FeatureSpace(Kinds, Flow):
             columns = {
                 name: as_host(self, dataset[name]) for name in self._present(dataset)
             }
-            for start in range(0, max(map(len, columns.values()), default=0), BATCH):
+            length = max(map(len, columns.values()), default=0)
+            for start in range(0, length, BATCH):
                 stop = start + BATCH
                 yield {name: column[start:stop] for name, column in columns.items()}
             return
@@ -304,11 +305,11 @@ class FeatureSpace(Kinds, Flow):
                 "{name: column} with all features"
             )
         self._check_adapted()
-        names = self._present(data)
-        if any(isinstance(data[name], Node) for name in names):
-            return super().__call__({name: data[name] for name in names}, **named)
-        single = all(np.ndim(data[name]) == 0 for name in names)
-        columns = {name: self._column(name, data[name]) for name in names}
+        given = {name: data[name] for name in self._present(data)}
+        if any(isinstance(column, Node) for column in given.values()):
+            return super().__call__(given, **named)
+        single = all(np.ndim(column) == 0 for column in given.values())
+        columns = {name: self._column(name, given[name]) for name in given}
         encoded = super().__call__(columns, **named)
         if single:
             return jax.tree.map(lambda array: array[0], encoded)
@@ -372,9 +373,7 @@ def _items(dataset: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _together(items: list[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-    return {
-        name: np.stack([np.asarray(item[name]) for item in items]) for name in items[0]
-    }
+    return {name: np.stack([item[name] for item in items]) for name in items[0]}
 
 
 def _has_learned(layer: Adapting) -> bool:

@@ -91,7 +91,10 @@ class Kinds:
 
     @classmethod
     def float_rescaled(
-        cls, scale: Number = 1.0, offset: Number = 0.0, name: str | None = None
+        cls,
+        scale: Number = 1.0,
+        offset: Number = 0.0,
+        name: str | None = None,
     ) -> Feature:
         """Numbers times `scale` plus `offset`."""
         layer = Rescaling(scale, offset, name=_named(name))
@@ -147,14 +150,20 @@ class Kinds:
 
     @classmethod
     def string_hashed(
-        cls, num_bins: int, output_mode: str = "one_hot", name: str | None = None
+        cls,
+        num_bins: int,
+        output_mode: str = "one_hot",
+        name: str | None = None,
     ) -> Feature:
         """Strings to one of `num_bins` bins by their hash."""
         return Feature("string", Hashing(num_bins, name=_named(name)), output_mode)
 
     @classmethod
     def integer_hashed(
-        cls, num_bins: int, output_mode: str = "one_hot", name: str | None = None
+        cls,
+        num_bins: int,
+        output_mode: str = "one_hot",
+        name: str | None = None,
     ) -> Feature:
         """Integers to one of `num_bins` bins by their hash."""
         return Feature("int32", Hashing(num_bins, name=_named(name)), output_mode)

@@ -98,7 +98,8 @@ def _check_address(origin: str) -> None:
 
 
 def _name_in_cache(fname: Filename | None, origin: str) -> str:
-    name = os.fspath(fname or os.path.basename(urlsplit(origin).path))
+    name_in_address = os.path.basename(urlsplit(origin).path)
+    name = os.fspath(fname or name_in_address)
     if name in ("", ".", "..") or os.path.basename(name) != name:
         raise ValueError(
             f"get_file: expected fname to be the name of a file without a folder, received "
@@ -154,7 +155,10 @@ def _chunks(file: Any) -> Iterator[bytes]:
 
 
 def _fetched(
-    path: Path, origin: str, checksum: _Checksum, anew: bool
+    path: Path,
+    origin: str,
+    checksum: _Checksum,
+    anew: bool,
 ) -> tuple[Path, bool]:
     """The path of a file in the cache, and whether it was downloaded just now."""
     if path.exists() and not anew:
@@ -171,7 +175,12 @@ def _fetched(
     return path, True
 
 
-def _download(file: BinaryIO, path: Path, origin: str, checksum: _Checksum) -> None:
+def _download(
+    file: BinaryIO,
+    path: Path,
+    origin: str,
+    checksum: _Checksum,
+) -> None:
     """Writes what an address serves. Raises ValueError for a part of it, or something else."""
     digest = checksum.new()
     with _opened(origin) as response:
@@ -217,7 +226,9 @@ def _opened(origin: str) -> Any:
 
 
 def extract_archive(
-    path: Path, folder: Path, archive_format: str | list[str] | None = "auto"
+    path: Path,
+    folder: Path,
+    archive_format: str | list[str] | None = "auto",
 ) -> None:
     """Unpacks a tar or zip archive into a folder, whole or not at all.
 

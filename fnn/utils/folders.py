@@ -178,7 +178,10 @@ def audio_dataset_from_directory(
 
     def together(sounds: list[np.ndarray]) -> np.ndarray:
         length = output_sequence_length or max(map(len, sounds))
-        padded = [np.pad(s, ((0, length - len(s)), (0, 0))) for s in sounds]
+        padded = []
+        for sound in sounds:
+            missing = length - len(sound)
+            padded.append(np.pad(sound, ((0, missing), (0, 0))))
         return np.stack(padded)
 
     files = _Files(directory, (".wav",), labels, class_names, follow_links, verbose)

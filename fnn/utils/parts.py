@@ -66,7 +66,13 @@ def timeseries_dataset_from_array(
     )
 
 
-def _check_window(length: int, start: int, end: int, stride: int, rate: int) -> None:
+def _check_window(
+    length: int,
+    start: int,
+    end: int,
+    stride: int,
+    rate: int,
+) -> None:
     for name, value, least, most in (
         ("start_index", start, 0, length - 1),
         ("end_index", end, start + 1, length),
@@ -113,9 +119,10 @@ def split_dataset(
         if seed is None:
             seed = random.randint(0, 10**6)
         random.Random(seed).shuffle(order)
+    first, last = order[:left], order[count - right :]
     return (
-        jax.tree.map(lambda array: array[order[:left]], arrays),
-        jax.tree.map(lambda array: array[order[count - right :]], arrays),
+        jax.tree.map(lambda array: array[first], arrays),
+        jax.tree.map(lambda array: array[last], arrays),
     )
 
 
@@ -133,7 +140,12 @@ def _as_arrays(dataset: Tree) -> Tree:
     join: Any = np.concatenate
     if _gives_examples(dataset):
         join = np.stack
-    return jax.tree.map(lambda *parts: join([np.asarray(p) for p in parts]), *items)
+
+    def joined(*parts: Any) -> np.ndarray:
+        array: np.ndarray = join([np.asarray(part) for part in parts])
+        return array
+
+    return jax.tree.map(joined, *items)
 
 
 def _gives_examples(dataset: Tree) -> bool:
@@ -143,7 +155,11 @@ def _gives_examples(dataset: Tree) -> bool:
     return hasattr(dataset, "element_spec") and not hasattr(dataset, "_batch_size")
 
 
-def _sizes(left: float | None, right: float | None, count: int) -> tuple[int, int]:
+def _sizes(
+    left: float | None,
+    right: float | None,
+    count: int,
+) -> tuple[int, int]:
     """The numbers of examples of both parts. Raises ValueError if they do not fit."""
     numbers: list[int | None] = []
     for size in (left, right):

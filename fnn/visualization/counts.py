@@ -49,19 +49,21 @@ def plot_confusion_matrix(
     refuse_models("plot_confusion_matrix", labels=labels, predicted=predicted)
     counts = _confusion(labels, predicted, len(names or ()))
     classes = len(counts)
-    shown = [str(name) for name in (range(classes) if names is None else names)]
+    shown = list(map(str, range(classes) if names is None else names))
     longest = max(map(len, shown))
     side = min(1.5 + 0.42 * classes, 6.5) + min(0.085 * longest, 2.5)
     figure, (axes,) = new_figure(figure, 1, 1, (side, side))
-    fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    totals = counts.sum(axis=1, keepdims=True)  # (classes, 1)
+    fractions = counts / np.maximum(totals, 1)
     axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
     if classes <= MOST_NUMBERS:
-        _write_counts(axes, counts, fractions, min(10.0, 110 / max(classes, 8)))
+        font_size = min(10.0, 110 / max(classes, 8))
+        _write_counts(axes, counts, fractions, font_size)
     every = math.ceil(classes / 25)  # of the labels, so that they do not overlap
-    axes.set_xticks(
-        range(0, classes, every), shown[::every], rotation=90 if longest > 2 else 0
-    )
-    axes.set_yticks(range(0, classes, every), shown[::every])
+    ticks = range(0, classes, every)
+    rotation = 90 if longest > 2 else 0
+    axes.set_xticks(ticks, shown[::every], rotation=rotation)
+    axes.set_yticks(ticks, shown[::every])
     right = int(np.trace(counts))
     axes.set(xlabel="predicted class", ylabel="true class")
     axes.set_title(f"{right} of {counts.sum()} right")
@@ -86,12 +88,16 @@ def _confusion(labels: ArrayLike, predicted: ArrayLike, least: int) -> np.ndarra
         )
     classes = max(int(whole.max()) + 1, least)
     counts = np.zeros((classes, classes), int)
-    np.add.at(counts, (truth.astype(int), guess.astype(int)), 1)
+    cells = (truth.astype(int), guess.astype(int))
+    np.add.at(counts, cells, 1)
     return counts
 
 
 def _write_counts(
-    axes: Axes, counts: np.ndarray, fractions: np.ndarray, size: float
+    axes: Axes,
+    counts: np.ndarray,
+    fractions: np.ndarray,
+    size: float,
 ) -> None:
     for (row, column), count in np.ndenumerate(counts):
         # Of the cell, not of the page around it.
@@ -159,10 +165,12 @@ def _draw_histogram(axes: Axes, title: str, values: np.ndarray) -> None:
     if len(finite) < len(values):
         title += f"\n{len(values) - len(finite)} not finite"
     if finite.size:
-        axes.hist(finite, bins=min(40, max(8, finite.size // 8)), color=TRAINING_COLOR)
+        bins = min(40, max(8, finite.size // 8))
+        axes.hist(finite, bins=bins, color=TRAINING_COLOR)
         axes.set_xlabel(f"{finite.mean():.3g} ± {finite.std():.3g}", fontsize=8)
     longest = max(map(len, title.split("\n")))
-    axes.set_title(title, fontsize=max(min(9.0, 240 / max(longest, 1)), 4.5))
+    font_size = min(9.0, 240 / max(longest, 1))
+    axes.set_title(title, fontsize=max(font_size, 4.5))
     axes.set_yticks([])
     axes.locator_params(axis="x", nbins=4)
     axes.tick_params(labelsize=8)

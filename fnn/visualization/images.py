@@ -96,7 +96,8 @@ def plot_heatmaps(
     ['a', 'b']
     """
     images, maps = np.asarray(images), np.asarray(maps)
-    if images.ndim not in (3, 4) or maps.ndim not in (3, 4) or len(images) != len(maps):
+    are_images = images.ndim in (3, 4) and maps.ndim in (3, 4)
+    if not are_images or len(images) != len(maps):
         raise ValueError(
             "expected images (n, height, width) with n maps, received shapes "
             f"{images.shape} and {maps.shape}; explain these images"
@@ -108,7 +109,8 @@ def plot_heatmaps(
     size = (side * columns, (side + 0.3) * rows)
     figure, panels = new_figure(figure, rows, columns, size)
     low = images.min()
-    gray = (images[:shown] - low) / max(images.max() - low, 1e-12)
+    contrast = max(images.max() - low, 1e-12)
+    gray = (images[:shown] - low) / contrast
     for i, axes in enumerate(panels[:shown]):
         _draw_map(axes, gray[i], maps[i])
         if titles is not None:
@@ -118,7 +120,11 @@ def plot_heatmaps(
     return finish(figure, path)
 
 
-def _draw_map(axes: Axes, image: np.ndarray, values: np.ndarray) -> None:
+def _draw_map(
+    axes: Axes,
+    image: np.ndarray,
+    values: np.ndarray,
+) -> None:
     """An image in gray, and a map of its own size over it."""
     if values.ndim == 3:
         place = np.abs(values).argmax(axis=-1)[..., None]
@@ -178,7 +184,8 @@ def _draw_image(
 def _font_size(title: object) -> float:
     """The largest, up to 11, at which the longest line fits above an image."""
     longest = max(map(len, str(title).split("\n")))
-    return max(min(11.0, EACH * 72 / (0.68 * longest)), 4.0)
+    fitting = EACH * 72 / (0.68 * longest)
+    return max(min(11.0, fitting), 4.0)
 
 
 class Classes(NamedTuple):

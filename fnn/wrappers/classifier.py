@@ -82,7 +82,8 @@ class Classifier(ClassifierMixin, Estimator):
         outputs: np.ndarray = self._outputs(X).astype("float64")
         loss = self.model_._program.require("predict_proba")["loss"]
         if getattr(loss, "from_logits", False):
-            outputs = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
+            largest = outputs.max(axis=-1, keepdims=True)
+            outputs = np.exp(outputs - largest)
         probabilities: np.ndarray = outputs / outputs.sum(axis=-1, keepdims=True)
         return probabilities
 

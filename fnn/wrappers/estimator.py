@@ -79,7 +79,8 @@ class Estimator(BaseEstimator):
         if self.warm_start and hasattr(self, "model_"):
             return self.model_
         if not isinstance(self.model, Model):
-            return self.model(X=X, y=y, **(self.model_kwargs or {}))
+            kwargs = self.model_kwargs or {}
+            return self.model(X=X, y=y, **kwargs)
         if self.warm_start:
             return self.model
         clone = clone_model(self.model)
@@ -98,7 +99,9 @@ class Estimator(BaseEstimator):
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The arguments by name; with `deep` also the items of dicts, as `fit_kwargs__epochs`."""
         params: dict[str, Any] = super().get_params(deep=deep)
-        for name in DICTS if deep else ():
+        if not deep:
+            return params
+        for name in DICTS:
             if isinstance(params[name], Mapping):
                 items = params[name].items()
                 params |= {f"{name}__{key}": value for key, value in items}
@@ -115,7 +118,8 @@ class Estimator(BaseEstimator):
             if owner not in DICTS:
                 super().set_params(**{name: value})  # which refuses it
             # A new dict: the one that was passed is the user's.
-            setattr(self, owner, {**(getattr(self, owner) or {}), key: value})
+            given = getattr(self, owner) or {}
+            setattr(self, owner, {**given, key: value})
         return self
 
     def __sklearn_tags__(self) -> Any:

@@ -260,8 +260,8 @@ TRAINING = [
     Fault(
         "fnn/optimizers/own.py",
         "off by one in the bias correction: steps counted from 0",
-        "return look / (jnp.sqrt(v / (1 - self.beta_2**step)) + self.epsilon)",
-        "return look / (jnp.sqrt(v / (1 - self.beta_2 ** (step + 1))) + self.epsilon)",
+        "deviation = jnp.sqrt(v / (1 - self.beta_2**step))",
+        "deviation = jnp.sqrt(v / (1 - self.beta_2 ** (step + 1)))",
         "tests/optimizers/test_optimizers.py::test_ten_steps_equal_keras -k Nadam",
     ),
     Fault(

@@ -46,7 +46,8 @@ def dot_of(
     """The source of a group, as a graph or as a cluster for another one."""
     number = itertools.count()
     names: dict[Path, str] = {}
-    body = [*_boxes(group, options, (), names, number), *_arrows(group, (), names)]
+    boxes = _boxes(group, options, (), names, number)
+    body = [*boxes, *_arrows(group, (), names)]
     if subgraph:
         head = ["subgraph cluster_0 {", *_cluster(group.name)]
     else:
@@ -86,7 +87,11 @@ def _boxes(
             yield "}"
 
 
-def _arrows(group: Group, path: Path, names: dict[Path, str]) -> Iterator[str]:
+def _arrows(
+    group: Group,
+    path: Path,
+    names: dict[Path, str],
+) -> Iterator[str]:
     """The lines of the arrows between boxes, also into and out of nested groups."""
     found: dict[str, None] = {}
     for start, end in group.arrows:

@@ -11,6 +11,8 @@ from typing import Any, TypeAlias
 from fnn.runtime.optional import optional
 
 Point: TypeAlias = tuple[float, float]
+# The two points of control of a curved part of a line; None for a straight one.
+Control: TypeAlias = tuple[Point, Point] | None
 Axes: TypeAlias = Any  # of matplotlib
 
 FONT = "DejaVu Sans, Verdana, Helvetica, Arial, sans-serif"
@@ -76,8 +78,13 @@ class Line:
 
     points: list[Point]
     color: str
-    curved: list[tuple[Point, Point] | None]  # for each part, None if it is straight
+    curved: list[Control]  # for each part
     has_head: bool = True
+
+    @property
+    def parts(self) -> Iterator[tuple[Point, Control]]:
+        """The end of each part, and its points of control."""
+        return zip(self.points[1:], self.curved, strict=True)
 
 
 @dataclasses.dataclass
@@ -106,7 +113,8 @@ class Drawing:
             from matplotlib.backends.backend_agg import FigureCanvasAgg
             from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(self.width / 72, self.height / 72), dpi=dpi)
+        inches = (self.width / 72, self.height / 72)
+        figure = Figure(figsize=inches, dpi=dpi)
         FigureCanvasAgg(figure)
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set(xlim=(0, self.width), ylim=(self.height, 0))
@@ -136,7 +144,7 @@ def _svg(thing: Rectangle | Text | Line) -> Iterator[str]:
         )
     else:
         steps = [f"M {_at(thing.points[0])}"]
-        for point, control in zip(thing.points[1:], thing.curved, strict=True):
+        for point, control in thing.parts:
             if control is None:
                 steps.append(f"L {_at(point)}")
             else:
@@ -153,7 +161,7 @@ def _at(point: Point) -> str:
 
 def _arrowhead(line: Line) -> list[Point]:
     """The corners of the triangle at the end of an arrow."""
-    (x, y), before = line.points[-1], line.points[-2]
+    before, (x, y) = line.points[-2:]
     if line.curved[-1] is not None:
         before = line.curved[-1][1]
     dx, dy = x - before[0], y - before[1]
@@ -210,7 +218,7 @@ def _path(line: Line) -> Any:
         from matplotlib.path import Path
 
     points, codes = [line.points[0]], [Path.MOVETO]
-    for point, control in zip(line.points[1:], line.curved, strict=True):
+    for point, control in line.parts:
         if control is None:
             points.append(point)
             codes.append(Path.LINETO)

@@ -118,7 +118,7 @@ class _Reader:
     def graph(self, name: str) -> Group:
         flow = inside(self.layer)
         names = [node.name for node in jax.tree.leaves(self.inputs)]
-        x = jax.tree.map(lambda node: _Value(node.specs, []), self.inputs)
+        x = _values_like(self.inputs)
         if flow is not None:
             return self.group(name, flow, x, (), names)
         group = Group(name)
@@ -127,7 +127,12 @@ class _Reader:
         return group
 
     def group(
-        self, name: str, flow: Flow, x: Tree, path: tree.Path, names: list[str | None]
+        self,
+        name: str,
+        flow: Flow,
+        x: Tree,
+        path: tree.Path,
+        names: list[str | None],
     ) -> Group:
         """The group of a network; a graph begins with a box for each input."""
         group = Group(name)
@@ -144,33 +149,40 @@ class _Reader:
                 group.members[key] = _input_box(shown, value)
                 group.add_arrow(value.origins[0], End(key))
                 value.origins = [End(key)]
-        outputs = flow.flow(
-            x,
-            lambda child, layer, x: self.visit(group, (*path, child), child, layer, x),
-        )
+
+        def visit(child: str, layer: Layer, x: Tree) -> _Value:
+            return self.visit(group, (*path, child), child, layer, x)
+
+        outputs = flow.flow(x, visit)
         for port, value in enumerate(jax.tree.leaves(outputs)):
             for origin in value.origins:
                 group.add_arrow(origin, End(EXIT, port))
         return group
 
     def visit(
-        self, group: Group, path: tree.Path, name: str, layer: Layer, x: Tree
+        self,
+        group: Group,
+        path: tree.Path,
+        name: str,
+        layer: Layer,
+        x: Tree,
     ) -> _Value:
         """The outputs of a layer, after noting it and its arrows."""
-        first, second = (
-            jax.tree.map(lambda value, i=i: value.specs[i], x) for i in (0, 1)
-        )
+        first = jax.tree.map(lambda value: value.specs[0], x)
+        second = jax.tree.map(lambda value: value.specs[1], x)
         specs = output_spec(layer, first), output_spec(layer, second)
         values = jax.tree.leaves(x)
         if isinstance(layer, Item):
-            return _Value(specs, [_part(o, layer.index) for o in x.origins])
+            origins = [_part(origin, layer.index) for origin in x.origins]
+            return _Value(specs, origins)
         if isinstance(layer, WithMask):
             return _Value(specs, [o for value in values for o in value.origins])
         for port, value in enumerate(values):
             for origin in value.origins:
                 group.add_arrow(origin, End(name, port))
         if name not in group.members:
-            group.members[name] = self.member(path, name, layer, x, (first, second))
+            member = self.member(path, name, layer, x, (first, second))
+            group.members[name] = member
         return _Value(specs, [End(name)])
 
     def member(
@@ -183,9 +195,8 @@ class _Reader:
     ) -> Box | Group:
         flow = inside(layer)
         if self.expand_nested and flow is not None:
-            copies = jax.tree.map(lambda value: _Value(value.specs, []), x)
             names = [node.name for node in jax.tree.leaves(stated_inputs(layer))]
-            return self.group(name, flow, copies, path, names)
+            return self.group(name, flow, _values_like(x), path, names)
         outputs = [output_spec(layer, spec) for spec in specs]
         first = jax.tree.leaves(outputs[0])
         box = Box(
@@ -196,10 +207,16 @@ class _Reader:
             str(first[0].dtype) if first else "?",
             _activation(layer),
         )
-        params, state = tree.get(self.params, path), tree.get(self.state, path)
+        params = tree.get(self.params, path)
+        state = tree.get(self.state, path)
         if tree.count((params, state)):
             box.trainable = tree.count(tree.get(self.learning, path)) > 0
         return box
+
+
+def _values_like(x: Tree) -> Tree:
+    """Values with the shapes of nodes or other values, which come from nowhere yet."""
+    return jax.tree.map(lambda leaf: _Value(leaf.specs, []), x)
 
 
 def _part(origin: End, index: object) -> End:
@@ -211,8 +228,8 @@ def _part(origin: End, index: object) -> End:
 
 def _input_box(name: str, value: _Value) -> Box:
     shape = free_shape(*value.specs)
-    dtype = str(jax.tree.leaves(value.specs[0])[0].dtype)
-    return Box(name, "InputLayer", None, shape, dtype)
+    first = jax.tree.leaves(value.specs[0])[0]
+    return Box(name, "InputLayer", None, shape, str(first.dtype))
 
 
 def _activation(layer: Layer) -> str | None:

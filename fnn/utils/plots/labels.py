@@ -60,11 +60,13 @@ class Options:
         if self.show_dtype:
             last.append(Cell(f"Output dtype: {box.dtype}"))
         if self.show_trainable and box.trainable is not None:
-            word, fill = (
-                ("Trainable", GREEN) if box.trainable else ("Non-trainable", RED)
-            )
+            word, fill = "Non-trainable", RED
+            if box.trainable:
+                word, fill = "Trainable", GREEN
             last.append(Cell(word, bold=True, fill=fill, color=LIGHT))
-        return [*rows, last] if last else rows
+        if last:
+            rows.append(last)
+        return rows
 
 
 def shown(shape: Any) -> str:
@@ -117,7 +119,12 @@ def _width(row: Iterable[Cell]) -> float:
     return sum(cell.width for cell in row)
 
 
-def label(rows: list[list[Cell]], x: float, y: float, width: float) -> list[Any]:
+def label(
+    rows: list[list[Cell]],
+    x: float,
+    y: float,
+    width: float,
+) -> list[Any]:
     """The rectangles and texts of a box; the cells of a row share its width."""
     things: list[Any] = []
     for number, row in enumerate(rows):

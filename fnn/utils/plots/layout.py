@@ -12,6 +12,8 @@ from fnn.utils.plots.spots import Link, Spot, ordered
 
 # Positions are (across, along): across a layer of boxes, and along the flow from layer to layer.
 Point: TypeAlias = tuple[float, float]
+# (key of a spot, end there, key of the other spot, end there)
+Arrow: TypeAlias = tuple[str, End, str, End]
 
 STEP = 30.0  # between layers, in points
 LOOP = 14.0  # how far an arrow from a box to itself stands out
@@ -72,7 +74,11 @@ class Sizes:
         raise NotImplementedError
 
 
-def layout_of(group: Group, sizes: Sizes, frame: Frame | None = None) -> Layout:
+def layout_of(
+    group: Group,
+    sizes: Sizes,
+    frame: Frame | None = None,
+) -> Layout:
     """Places the members of a group, nested groups with their members first."""
     return _Layers(group, sizes).layout(frame or Frame())
 
@@ -111,9 +117,9 @@ class _Layers:
         place_across(self.layers)
         return self._placed(frame)
 
-    def _between_spots(self) -> list[tuple[str, End, str, End]]:
+    def _between_spots(self) -> list[Arrow]:
         """The arrows between two spots, with the keys of these; loops are kept apart."""
-        arrows: dict[tuple[str, End, str, End], None] = {}
+        arrows: dict[Arrow, None] = {}
         for start, end in self.group.arrows:
             first, last = (_key(end) for end in (start, end))
             if first not in self.spots or last not in self.spots:
@@ -133,15 +139,15 @@ class _Layers:
                 arrows[arrow] = None
         return list(arrows)
 
-    def _rank(self, arrows: list[tuple[str, End, str, End]]) -> None:
+    def _rank(self, arrows: list[Arrow]) -> None:
         """The layer of each spot: after all those before it; inputs as late as they can be."""
         order = {key: i for i, key in enumerate(self.group.members)}
-        forward = [
-            (a, b)
-            for a, _, b, _ in arrows
-            if order.get(a, -1) < order.get(b, len(order))
-        ]
-        backward = [(b, a) for a, _, b, _ in arrows if (a, b) not in forward]
+        forward, backward = [], []
+        for a, _, b, _ in arrows:
+            if order.get(a, -1) < order.get(b, len(order)):
+                forward.append((a, b))
+            else:
+                backward.append((b, a))
         pairs = forward + backward
         keys = sorted(self.spots, key=lambda key: _position(key, order))
         for key in keys:
@@ -157,11 +163,10 @@ class _Layers:
             elif is_first and after and not key.startswith(ENTRY):
                 self.spots[key].rank = min(after) - 1
 
-    def _link(self, arrows: list[tuple[str, End, str, End]]) -> None:
+    def _link(self, arrows: list[Arrow]) -> None:
         """A chain of links for each arrow, by a spot in each layer that it passes."""
-        self.layers = [
-            [] for _ in range(1 + max((s.rank for s in self.spots.values()), default=0))
-        ]
+        last_rank = max((spot.rank for spot in self.spots.values()), default=0)
+        self.layers = [[] for _ in range(last_rank + 1)]
         for spot in self.spots.values():
             self.layers[spot.rank].append(spot)
         for first, start, last, end in arrows:
@@ -195,8 +200,10 @@ class _Layers:
 
     def _placed(self, frame: Frame) -> Layout:
         spots = list(itertools.chain.from_iterable(self.layers))
-        least = min((s.center - s.width / 2 for s in spots), default=0.0)
-        most = max((s.center + s.width / 2 for s in spots), default=0.0)
+        lefts = [spot.center - spot.width / 2 for spot in spots]
+        rights = [spot.center + spot.width / 2 for spot in spots]
+        least = min(lefts, default=0.0)
+        most = max(rights, default=0.0)
         width = max(most - least + frame.left + frame.right, frame.title)
         shift = (width + frame.left - frame.right - most - least) / 2
         for spot in spots:
@@ -217,7 +224,11 @@ class _Layers:
         return self._drawn(width, total, tops, heights)
 
     def _drawn(
-        self, width: float, total: float, tops: list[float], heights: list[float]
+        self,
+        width: float,
+        total: float,
+        tops: list[float],
+        heights: list[float],
     ) -> Layout:
         found = Layout(width, total, [], [], {}, {})
         for key, spot in self.spots.items():
@@ -226,7 +237,8 @@ class _Layers:
                 ends = found.entries if kind == ENTRY else found.exits
                 ends[int(port)] = spot.center
                 continue
-            top = tops[spot.rank] + (heights[spot.rank] - spot.height) / 2
+            spare = heights[spot.rank] - spot.height
+            top = tops[spot.rank] + spare / 2
             width = spot.width
             if key in self.loops:
                 width -= 2 * LOOP
@@ -261,7 +273,12 @@ def _position(key: str, order: dict[str, int]) -> int:
     return -1 if key.startswith(ENTRY) else len(order)
 
 
-def _put_inside(outer: Layout, inner: Layout, across: float, along: float) -> None:
+def _put_inside(
+    outer: Layout,
+    inner: Layout,
+    across: float,
+    along: float,
+) -> None:
     """Adds the places and curves of a nested group, moved to its corner."""
     for place in inner.places:
         outer.places.append(
@@ -274,7 +291,11 @@ def _put_inside(outer: Layout, inner: Layout, across: float, along: float) -> No
         outer.curves.append(Curve(points, curve.has_head))
 
 
-def _points(chain: list[Link], tops: list[float], heights: list[float]) -> list[Point]:
+def _points(
+    chain: list[Link],
+    tops: list[float],
+    heights: list[float],
+) -> list[Point]:
     """The points of an arrow: straight through the layers that it passes."""
     points: list[Point] = []
     for link in chain:
@@ -293,11 +314,13 @@ def _points(chain: list[Link], tops: list[float], heights: list[float]) -> list[
                 points.append((across, top))
                 if not spot.passes or spot.height:
                     points.append((across, top + inset))
-    return [p for i, p in enumerate(points) if i == 0 or p != points[i - 1]]
+    return [point for point, _ in itertools.groupby(points)]
 
 
 def _loop(place: Place) -> Curve:
     """The arrow of a layer that is called on its own output, at its side."""
     side = place.across + place.width
-    low, high = place.along + 0.7 * place.height, place.along + 0.3 * place.height
-    return Curve([(side, low), (side + LOOP, low), (side + LOOP, high), (side, high)])
+    outside = side + LOOP
+    low = place.along + 0.7 * place.height
+    high = place.along + 0.3 * place.height
+    return Curve([(side, low), (outside, low), (outside, high), (side, high)])

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from fnn.runtime.files import write_atomically
 from fnn.utils.plots.dot import Dot, dot_of
-from fnn.utils.plots.drawing import Drawing, Line, Point, Rectangle, Text
+from fnn.utils.plots.drawing import Control, Drawing, Line, Point, Rectangle, Text
 from fnn.utils.plots.graph import Box, graph_of
 from fnn.utils.plots.labels import (
     ARROW,
@@ -50,7 +50,8 @@ class Picture:
     def write(self, path: str | os.PathLike[str]) -> None:
         """Writes a file in the format of its name: svg, dot, or an image by matplotlib."""
         name = os.fspath(path)
-        format = os.path.splitext(name)[1][1:].lower() or "png"
+        _, suffix = os.path.splitext(name)
+        format = suffix[1:].lower() or "png"
         if format == "svg":
             content = self.svg.encode()
         elif format in ("dot", "gv"):
@@ -178,14 +179,17 @@ class _Pen:
                 title = place.content.name
                 boxes.append(Text(*at, title, SIZE, DARK, bold=True, centered=False))
         lines = [self.line(curve) for curve in layout.curves]
-        return Drawing(width + 2 * EDGE, height + 2 * EDGE, [*frames, *lines, *boxes])
+        things = [*frames, *lines, *boxes]
+        return Drawing(width + 2 * EDGE, height + 2 * EDGE, things)
 
     def rectangle(self, place: Any) -> tuple[float, float, float, float]:
         """(x, y, width, height) of a place."""
+        corner = (place.across + place.width, place.along + place.height)
         first = self.point((place.across, place.along))
-        last = self.point((place.across + place.width, place.along + place.height))
-        x, y = min(first[0], last[0]), min(first[1], last[1])
-        return x, y, abs(last[0] - first[0]), abs(last[1] - first[1])
+        last = self.point(corner)
+        left, right = sorted((first[0], last[0]))
+        top, bottom = sorted((first[1], last[1]))
+        return left, top, right - left, bottom - top
 
     def point(self, at: Point) -> Point:
         """(x, y) of (across, along)."""
@@ -199,11 +203,12 @@ class _Pen:
     def line(self, curve: Curve) -> Line:
         """The arrow through some points; parts that go across are curved."""
         points = [self.point(at) for at in curve.points]
-        controls: list[tuple[Point, Point] | None] = []
+        controls: list[Control] = []
         for (a, first), (b, last) in itertools.pairwise(curve.points):
             if self.straight or min(abs(a - b), abs(first - last)) < 0.5:
                 controls.append(None)
-            else:
-                middle = (first + last) / 2
-                controls.append((self.point((a, middle)), self.point((b, middle))))
+                continue
+            middle = (first + last) / 2
+            before, after = self.point((a, middle)), self.point((b, middle))
+            controls.append((before, after))
         return Line(points, ARROW, controls, curve.has_head)

@@ -65,7 +65,11 @@ class _Alignment:
     """One placement: blocks of aligned spots, each as far to the left as there is room."""
 
     def __init__(
-        self, layers: Layers, links: set[Link], down: bool, sign: float
+        self,
+        layers: Layers,
+        links: set[Link],
+        down: bool,
+        sign: float,
     ) -> None:
         self.layers = layers
         self.links = links
@@ -79,16 +83,15 @@ class _Alignment:
         """Aligns each spot with its middle neighbor, unless that crosses another alignment."""
         places = places_in(self.layers)
         taken: set[Spot] = set()
-        for layer in self.layers if self.down else self.layers[::-1]:
+        layers = self.layers if self.down else self.layers[::-1]
+        for layer in layers:
             last = -1
             for spot in layer:
-                links = [
-                    link
-                    for link in (spot.before if self.down else spot.after)
-                    if link in self.links
-                ]
+                links = spot.before if self.down else spot.after
+                links = [link for link in links if link in self.links]
                 links.sort(key=lambda link: places[link.other(spot)])
-                for link in links[(len(links) - 1) // 2 : len(links) // 2 + 1]:
+                count = len(links)
+                for link in links[(count - 1) // 2 : count // 2 + 1]:
                     other = link.other(spot)
                     if places[other] > last and other not in taken:
                         self._join(spot, other, link)
@@ -114,10 +117,12 @@ class _Alignment:
                 distance = _distance(left, right) + self.shift[left] - self.shift[right]
                 after[a][b] = max(after[a].get(b, distance), distance)
                 before[b][a] = after[a][b]
-        order = _sorted_blocks(list(dict.fromkeys(self.root.values())), before)
+        blocks = list(dict.fromkeys(self.root.values()))
+        order = _sorted_blocks(blocks, before)
         at: Centers = {}
         for block in order:
-            at[block] = max((at[a] + d for a, d in before[block].items()), default=0.0)
+            needed = (at[a] + d for a, d in before[block].items())
+            at[block] = max(needed, default=0.0)
         for block in reversed(order):
             if after[block]:
                 room = min(at[b] - d for b, d in after[block].items())
@@ -153,10 +158,8 @@ def _align(placements: list[Centers]) -> None:
     widths = [right - left for left, right in zip(lefts, rights, strict=True)]
     narrowest = widths.index(min(widths))
     for i, centers in enumerate(placements):
-        is_left = i % 2 == 0
-        move = lefts[narrowest] - lefts[i]
-        if not is_left:
-            move = rights[narrowest] - rights[i]
+        edges = lefts if i % 2 == 0 else rights
+        move = edges[narrowest] - edges[i]
         for spot in centers:
             centers[spot] += move
 

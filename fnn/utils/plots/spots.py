@@ -61,7 +61,8 @@ def ordered(layers: Layers) -> Layers:
             break
         down = sweep % 2 == 0
         places = places_in(layers)
-        for layer in layers[1:] if down else layers[-2::-1]:
+        swept = layers[1:] if down else layers[-2::-1]
+        for layer in swept:
             wishes = {spot: _mean_place(spot, places, down) for spot in layer}
             layer.sort(key=wishes.__getitem__)
             places.update(places_in([layer]))
