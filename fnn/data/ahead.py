@@ -15,7 +15,10 @@ Numbers: TypeAlias = "range | list[int]"
 
 
 def made_ahead(
-    make: Callable[[Any], T], indices: Iterable[Any], workers: int, most: int
+    make: Callable[[Any], T],
+    indices: Iterable[Any],
+    workers: int,
+    most: int,
 ) -> Iterator[T]:
     """`make` of each index, in order, made by threads; at most `most` are made ahead.
 
@@ -60,7 +63,10 @@ class _Made(Generic[T]):
 
 
 def made_by_processes(
-    make: Callable[[int], T], indices: Numbers, workers: int, most: int
+    make: Callable[[int], T],
+    indices: Numbers,
+    workers: int,
+    most: int,
 ) -> Iterator[T]:
     """`make` of each index, in order, made by worker processes of Grain.
 

@@ -60,7 +60,8 @@ class Batches(Stream):
     def __iter__(self) -> Iterator[Batch]:
         order = self.indices
         if self.seed is not None:
-            order = np.random.default_rng([self.seed, self.passes]).permutation(order)
+            generator = np.random.default_rng([self.seed, self.passes])
+            order = generator.permutation(order)
         self.passes += 1
         batches = self.batches_of(order)
         if self.batch_size is not None:
@@ -69,8 +70,7 @@ class Batches(Stream):
 
     def batches_of(self, order: np.ndarray) -> Iterator[Batch]:
         """The batches of the examples with these numbers, one after the other."""
-        size = self.batch_size or 1
-        parts = [order[i : i + size] for i in range(0, len(order), size)]
+        parts = cut(order, self.batch_size or 1)
         return made_ahead(self.make, parts, self.workers, 2 * self.workers)
 
     def subset(self, positions: Sequence[int] | np.ndarray, shuffle: bool) -> Batches:
@@ -88,6 +88,11 @@ class Batches(Stream):
         if not shuffle:
             part.seed = None
         return part
+
+
+def cut(indices: np.ndarray, size: int) -> list[np.ndarray]:
+    """The indices in parts of `size`; the last may be smaller."""
+    return [indices[i : i + size] for i in range(0, len(indices), size)]
 
 
 def seed_of(shuffle: bool, seed: int | None) -> int | None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fnn.core.tree import Tree
-from fnn.data.batches import seed_of
+from fnn.data.batches import cut, seed_of
 
 Sequences: TypeAlias = Any  # lists, tuples or arrays of different lengths
 
@@ -118,9 +118,8 @@ class Buckets:
         for place, length in enumerate(self.lengths):
             waiting = np.concatenate([left, order[places[order] == place]])
             full = len(waiting) // self.batch_size * self.batch_size
-            batches += [
-                (length, part) for part in _cut(waiting[:full], self.batch_size)
-            ]
+            parts = cut(waiting[:full], self.batch_size)
+            batches += [(length, part) for part in parts]
             left = waiting[full:]
         if generator is not None:
             batches = [batches[i] for i in generator.permutation(len(batches))]
@@ -130,7 +129,8 @@ class Buckets:
         return (self._batch(length, indices) for length, indices in batches)
 
     def _batch(self, length: int, indices: np.ndarray) -> Tree:
-        x, mask = self._padded([self.sequences[i] for i in indices], length)
+        sequences = [self.sequences[i] for i in indices]
+        x, mask = self._padded(sequences, length, self.value)
         given = (x, mask) if self.with_mask else x
         weights = self.weights[indices]
         if isinstance(self.targets, np.ndarray):
@@ -138,15 +138,14 @@ class Buckets:
         weights = weights[:, None] * mask  # (batch, length)
         if self.targets is None:
             return given, None, weights
-        y, _ = self._padded([self.targets[i] for i in indices], length, value=0)
+        targets = [self.targets[i] for i in indices]
+        y, _ = self._padded(targets, length, value=0)
         return given, y, weights
 
     def _padded(
-        self, sequences: list[np.ndarray], length: int, value: float | None = None
+        self, sequences: list[np.ndarray], length: int, value: float
     ) -> tuple[np.ndarray, np.ndarray]:
         """(sequences padded to a length, their mask)."""
-        if value is None:
-            value = self.value
         first = sequences[0]
         filling: Any = value
         if first.dtype.kind in "US" and not value:
@@ -161,10 +160,6 @@ class Buckets:
             padded[number, place] = sequence
             mask[number, place] = True
         return padded, mask
-
-
-def _cut(indices: np.ndarray, size: int) -> list[np.ndarray]:
-    return [indices[i : i + size] for i in range(0, len(indices), size)]
 
 
 def _as_sequences(name: str, values: Sequences) -> list[np.ndarray]:
@@ -195,7 +190,8 @@ def _as_sequences(name: str, values: Sequences) -> list[np.ndarray]:
             f"bucket: expected steps of one shape in {name}, received {sorted(shapes)}; pass every "
             "sequence as (length, ...) with the same shape after its length"
         )
-    shape, dtype = shapes.pop(), np.result_type(*filled)
+    shape = shapes.pop()
+    dtype = np.result_type(*filled)
     return [array.astype(dtype).reshape(len(array), *shape) for array in arrays]
 
 

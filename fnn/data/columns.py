@@ -59,7 +59,10 @@ class Columns:
         if self.is_text(name):
             empty = self.fill.get(name, "")
             return np.array([text or empty for text in texts], dtype)
-        default = self.fill.get(name, np.nan if dtype.kind == "f" else None)
+        default: object = None
+        if dtype.kind == "f":
+            default = np.nan
+        default = self.fill.get(name, default)
         if default is not None:
             texts = [default if text in self.missing else text for text in texts]
         try:

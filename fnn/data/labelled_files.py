@@ -36,7 +36,8 @@ class LabelledFiles(NamedTuple):
         paths = [self.paths[i] for i in order]
         if self.numbers is None:
             return self._replace(paths=paths)
-        return self._replace(paths=paths, numbers=[self.numbers[i] for i in order])
+        numbers = [self.numbers[i] for i in order]
+        return self._replace(paths=paths, numbers=numbers)
 
 
 def labelled_files(
@@ -77,7 +78,8 @@ def _by_folder(
     follow_links: bool,
 ) -> LabelledFiles:
     with os.scandir(directory) as entries:
-        folders = sorted(e.name for e in entries if e.is_dir() and e.name[0] != ".")
+        names = [entry.name for entry in entries if entry.is_dir()]
+    folders = sorted(name for name in names if name[0] != ".")
     if class_names is not None:
         if not set(class_names) <= set(folders):
             raise ValueError(
@@ -104,7 +106,10 @@ def _inside(folder: str, formats: tuple[str, ...], follow_links: bool) -> list[s
 
 
 def check_found(
-    files: LabelledFiles, directory: Folder, formats: tuple[str, ...], where: str = ""
+    files: LabelledFiles,
+    directory: Folder,
+    formats: tuple[str, ...],
+    where: str = "",
 ) -> None:
     """Raises ValueError if there are no files."""
     if not files.paths:
@@ -179,11 +184,12 @@ class FileBatches(Batches):
     def batches_of(self, order: np.ndarray) -> Iterator[Batch]:
         """The batches of the files with these numbers; only the last may be smaller."""
         size = self.batch_size or 1
-        order = np.array([i for i in order if i not in self._left_out], int)
-        found = made_ahead(self._read, order, self.workers, 2 * self.workers + size)
+        readable = [i for i in order if i not in self._left_out]
+        most = 2 * self.workers + size
+        found = made_ahead(self._read, readable, self.workers, most)
         kept: list[int] = []
         values: list[Any] = []
-        for index, value in zip(order, found, strict=True):
+        for index, value in zip(readable, found, strict=True):
             if isinstance(value, _Unreadable):
                 self._leave_out(index, value.error)
                 continue
@@ -201,7 +207,8 @@ class FileBatches(Batches):
             )
 
     def _batch(self, indices: np.ndarray) -> Batch:
-        return self._joined(list(indices), [self._read(i) for i in indices])
+        values = [self._read(i) for i in indices]
+        return self._joined(list(indices), values)
 
     def _joined(self, indices: list[int], values: list[Any]) -> Batch:
         found = self.together(values)

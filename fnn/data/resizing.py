@@ -27,9 +27,8 @@ def _lanczos(x: np.ndarray, radius: int) -> np.ndarray:
 
 
 def _gaussian(x: np.ndarray) -> np.ndarray:
-    return np.where(
-        x < 1.5, np.exp(-2 * x**2), 0
-    )  # of deviation 1/2, up to 3 deviations
+    # Of deviation 1/2, up to 3 deviations.
+    return np.where(x < 1.5, np.exp(-2 * x**2), 0)
 
 
 KERNELS: dict[str, Kernel] = {
@@ -54,18 +53,18 @@ def resized(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.
     """
     image = image.astype(np.float32)
     height, width, channels = image.shape
-    if (height, width) == tuple(size):
+    new_height, new_width = size
+    if (height, width) == (new_height, new_width):
         return image
     found: np.ndarray
     if interpolation == "nearest":
-        rows = _nearest(height, size[0])
-        found = image[rows][:, _nearest(width, size[1])]
+        rows = _nearest(height, new_height)
+        found = image[rows][:, _nearest(width, new_width)]
         return found
-    lines: np.ndarray = _weights(height, size[0], interpolation) @ image.reshape(
-        height, -1
-    )
-    lines = lines.reshape(size[0], width, channels)
-    found = _weights(width, size[1], interpolation) @ lines
+    weights = _weights(height, new_height, interpolation)
+    lines = weights @ image.reshape(height, -1)
+    lines = lines.reshape(new_height, width, channels)
+    found = _weights(width, new_width, interpolation) @ lines
     return found
 
 
@@ -94,8 +93,9 @@ def _weights(before: int, after: int, interpolation: str) -> np.ndarray:
 def cropped_to_ratio(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The largest part in the middle of an image with the aspect ratio of `size`."""
     height, width, _ = image.shape
-    rows = max(min(height, int(width * size[0] / size[1])), 1)
-    columns = max(min(width, int(height * size[1] / size[0])), 1)
+    tall, wide = size
+    rows = max(min(height, int(width * tall / wide)), 1)
+    columns = max(min(width, int(height * wide / tall)), 1)
     top = int((height - rows) / 2)
     left = int((width - columns) / 2)
     return image[top : top + rows, left : left + columns]
@@ -104,8 +104,9 @@ def cropped_to_ratio(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def padded_to_ratio(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """An image in the middle of the smallest black one with the aspect ratio of `size`."""
     height, width, _ = image.shape
-    rows = max(height, int(width * size[0] / size[1]))
-    columns = max(width, int(height * size[1] / size[0]))
+    tall, wide = size
+    rows = max(height, int(width * tall / wide))
+    columns = max(width, int(height * wide / tall))
     above = int((rows - height) / 2)
     before = int((columns - width) / 2)
     # As in Keras, the same number of pixels at both sides.

@@ -159,11 +159,13 @@ def _parts(count: int, start: Bounds, end: Bounds) -> list[tuple[int, int]]:
             "windows: expected start and end as integers or lists of one length, the bounds of "
             f"each part, received {start!r} and {end!r}"
         )
-    parts = [(int(begin), int(stop)) for begin, stop in zip(begins, ends, strict=True)]
-    for begin, stop in parts:
+    parts = []
+    for bounds in zip(begins, ends, strict=True):
+        begin, stop = map(int, bounds)
         if not 0 <= begin < stop <= count:
             raise ValueError(
                 f"windows: expected parts within the {count} steps of the series, received "
                 f"start={begin} and end={stop}"
             )
+        parts.append((begin, stop))
     return parts

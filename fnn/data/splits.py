@@ -31,10 +31,11 @@ class Split:
                 "split: expected the fraction of examples in the second part, between 0 and 1, "
                 f"received {self.fraction!r}; e.g. 0.2"
             )
+        given = {"stratify": self.stratify, "groups": self.groups, "time": self.time}
         chosen = [
             name
-            for name in ("stratify", "groups", "time")
-            if getattr(self, name) is not None and getattr(self, name) is not False
+            for name, value in given.items()
+            if value is not None and value is not False
         ]
         if len(chosen) > 1:
             raise ValueError(
@@ -70,22 +71,25 @@ class Split:
                 f"fraction {self.fraction}; pass another fraction"
             )
         if self.time is not None:
-            return self._by_group(self._each("time", self.time, count), wanted, True)
+            times = self._each("time", self.time, count)
+            return self._by_group(times, wanted, in_order=True)
         if self.groups is not None:
             groups = self._each("groups", self.groups, count)
-            return self._by_group(groups, wanted, not self.shuffle)
+            return self._by_group(groups, wanted, in_order=not self.shuffle)
         order = np.arange(count)
         if self.shuffle:
             order = np.random.default_rng(self.seed).permutation(count)
         if self.stratify is False:
-            return np.sort(order[: count - wanted]), np.sort(order[count - wanted :])
+            cut = count - wanted
+            return np.sort(order[:cut]), np.sort(order[cut:])
         labels = targets if self.stratify is True else self.stratify
         if labels is None:
             raise ValueError(
                 "split: expected labels for stratify=True, received data without targets; pass "
                 "stratify=labels"
             )
-        return _by_class(self._each("stratify", labels, count), order, wanted)
+        classes = self._each("stratify", labels, count)
+        return _by_class(classes, order, wanted)
 
     def _each(self, name: str, values: ArrayLike, count: int) -> np.ndarray:
         """The number of the distinct value of each example, in sorted order of the values."""
@@ -113,10 +117,11 @@ class Split:
         sums = np.cumsum(sizes[order][::-1])[:-1]
         groups = int(np.argmin(np.abs(sums - wanted))) + 1
         is_last = np.isin(numbers, order[-groups:])
+        if self.time is None:
+            return np.flatnonzero(~is_last), np.flatnonzero(is_last)
         by_time = np.argsort(numbers, kind="stable")
-        if self.time is not None:
-            return by_time[~is_last[by_time]], by_time[is_last[by_time]]
-        return np.flatnonzero(~is_last), np.flatnonzero(is_last)
+        is_last = is_last[by_time]
+        return by_time[~is_last], by_time[is_last]
 
 
 def _by_class(numbers: np.ndarray, order: np.ndarray, wanted: int) -> Parts:

@@ -134,19 +134,20 @@ class Table:
 
     def _batch(self, rows: list[Row]) -> Tree:
         layout = self.layout
-        x: Tree = {name: self.converted.array(name, rows) for name in layout.columns}
+        array = self.converted.array
+        x: Tree = {name: array(name, rows) for name in layout.columns}
         if not layout.as_dict:
             x = np.stack(list(x.values()), axis=-1)  # (rows, columns)
         if layout.targets is None:
             return x
         if isinstance(layout.targets, str):
-            y = self.converted.array(layout.targets, rows)
+            y = array(layout.targets, rows)
         else:
-            parts = [self.converted.array(name, rows) for name in layout.targets]
+            parts = [array(name, rows) for name in layout.targets]
             y = np.stack(parts, axis=-1)  # (rows, targets)
         if layout.sample_weight is None:
             return x, y
-        return x, y, self.converted.array(layout.sample_weight, rows)
+        return x, y, array(layout.sample_weight, rows)
 
 
 def _shuffled(

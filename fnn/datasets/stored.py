@@ -28,7 +28,8 @@ class _Integers(dict[bytes, int]):
     """The integers by their bytes; each is converted once."""
 
     def __missing__(self, code: bytes) -> int:
-        value = int.from_bytes(code[1:], "little", signed=code[:1] == b"J")
+        is_signed = code[:1] == b"J"
+        value = int.from_bytes(code[1:], "little", signed=is_signed)
         self[code] = value
         return value
 
@@ -41,7 +42,8 @@ class _Unfinished:
 
     def finished(self, state: Any) -> Any:
         if self.name:
-            return np.dtype(self.name).newbyteorder(state[1].replace("|", "="))
+            byte_order = state[1].replace("|", "=")
+            return np.dtype(self.name).newbyteorder(byte_order)
         _, shape, dtype, is_fortran, content = state
         array = np.empty(len(content), object)
         if isinstance(content, list):
@@ -112,10 +114,10 @@ class StoredObject:
             stack[-1].extend(items)
         elif code in (b"s", b"u"):
             items = [stack.pop(-2), stack.pop()] if code == b"s" else self._marked()
-            stack[-1].update(zip(items[::2], items[1::2], strict=True))
+            keys, values = items[::2], items[1::2]
+            stack[-1].update(zip(keys, values, strict=True))
         elif code == b"c":
-            end = self.data.index(b"\n", self.data.index(b"\n", self.at) + 1)
-            stack.append(self._known(self._take(end + 1 - self.at).decode().split()))
+            stack.append(self._known(self._two_lines().split()))
         elif code == b"\x93":
             stack.append(self._known([stack.pop(-2), stack.pop()]))
         elif code == b"R":
@@ -151,12 +153,19 @@ class StoredObject:
         del self.stack[place:]
         return items
 
+    def _two_lines(self) -> str:
+        """The module and the name of a function, a line each."""
+        first_end = self.data.index(b"\n", self.at)
+        second_end = self.data.index(b"\n", first_end + 1)
+        return self._take(second_end + 1 - self.at).decode()
+
     def _place(self, code: bytes) -> int:
         place: int = self._number("<B" if code in b"qh" else "<I")
         return place
 
     def _number(self, form: str) -> Any:
-        return struct.unpack(form, self._take(struct.calcsize(form)))[0]
+        size = struct.calcsize(form)
+        return struct.unpack(form, self._take(size))[0]
 
     def _take(self, count: int) -> bytes:
         found = self.data[self.at : self.at + count]

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from fnn.datasets.finding import Remote, file_of
 from fnn.datasets.named import Split, keras_order, of_words, train_count
 from fnn.datasets.stored import StoredObject
+
+Sequences: TypeAlias = list[list[int]]  # of the numbers of words
 
 URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
 
@@ -86,22 +87,18 @@ def imdb(
     >>> x = fnn.utils.pad_sequences(x_train, maxlen=80)
     """
     arrays = _arrays(file_of("imdb", IMDB, path), "x_train y_train x_test y_test")
-    x_train, y_train, x_test, y_test = arrays
     # Keras draws both orders from one generator.
     generator = np.random.RandomState(seed)
     parts = []
-    for x, y in ((x_train, y_train), (x_test, y_test)):
+    for x, y in (arrays[:2], arrays[2:]):
         order = np.arange(len(x))
         generator.shuffle(order)
         sequences = _started(x[order], start_char, index_from)
         parts.append(_short("imdb", sequences, y[order], maxlen))
-    count = len(parts[0][0])
-    xs = _limited(parts[0][0] + parts[1][0], num_words, skip_top, oov_char)
-    labels = np.concatenate([parts[0][1], parts[1][1]])
-    return (_objects(xs[:count]), labels[:count]), (
-        _objects(xs[count:]),
-        labels[count:],
-    )
+    (x_train, y_train), (x_test, y_test) = parts
+    sequences = _limited(x_train + x_test, num_words, skip_top, oov_char)
+    labels = np.concatenate([y_train, y_test])
+    return _cut(sequences, labels, len(x_train))
 
 
 @of_words(reuters_word_index, reuters_label_names)
@@ -131,9 +128,14 @@ def reuters(
     sequences = _started(x[order], start_char, index_from)
     sequences, labels = _short("reuters", sequences, y[order], maxlen)
     sequences = _limited(sequences, num_words, skip_top, oov_char)
-    y = np.array(labels)
-    cut = train_count(len(y), test_split)
-    return (_objects(sequences[:cut]), y[:cut]), (_objects(sequences[cut:]), y[cut:])
+    return _cut(sequences, labels, train_count(len(labels), test_split))
+
+
+def _cut(sequences: Sequences, labels: np.ndarray, count: int) -> Split:
+    """The first `count` examples for training, the others for testing."""
+    train = _objects(sequences[:count]), labels[:count]
+    test = _objects(sequences[count:]), labels[count:]
+    return train, test
 
 
 def _words(dataset: str, remote: Remote, path: str) -> dict[str, int]:
@@ -172,30 +174,30 @@ def _array(file: Any) -> np.ndarray:
     return array
 
 
-def _started(x: np.ndarray, start: int | None, index_from: int) -> list[list[int]]:
+def _started(x: np.ndarray, start: int | None, index_from: int) -> Sequences:
     """The sequences with the numbers of words raised, and a start."""
     first = [] if start is None else [start]
     return [first + [word + index_from for word in sequence] for sequence in x]
 
 
 def _short(
-    name: str, x: list[list[int]], y: np.ndarray, maxlen: int | None
-) -> tuple[list[list[int]], Sequence[int] | np.ndarray]:
+    name: str, x: Sequences, y: np.ndarray, maxlen: int | None
+) -> tuple[Sequences, np.ndarray]:
     """The sequences shorter than `maxlen`, with their labels."""
     if not maxlen:
         return x, y
-    pairs = [(a, b) for a, b in zip(x, y, strict=True) if len(a) < maxlen]
-    if not pairs:
+    kept = [i for i, sequence in enumerate(x) if len(sequence) < maxlen]
+    if not kept:
         raise ValueError(
             f"{name}: expected a maxlen above the length of some sequence, received {maxlen}; the "
             f"shortest has {min(map(len, x))} numbers"
         )
-    return [a for a, _ in pairs], [b for _, b in pairs]
+    return [x[i] for i in kept], y[kept]
 
 
 def _limited(
-    xs: list[list[int]], num_words: int | None, skip_top: int, oov: int | None
-) -> list[list[int]]:
+    xs: Sequences, num_words: int | None, skip_top: int, oov: int | None
+) -> Sequences:
     """The sequences with the words within the limits; `oov` in the place of others."""
     # As in Keras, where without a limit the rarest word is left out too.
     limit = num_words or max(max(x) for x in xs)
@@ -204,6 +206,6 @@ def _limited(
     return [[word if skip_top <= word < limit else oov for word in x] for x in xs]
 
 
-def _objects(sequences: list[list[int]]) -> np.ndarray:
+def _objects(sequences: Sequences) -> np.ndarray:
     # As in Keras: of two axes if all sequences are equally long.
     return np.array(sequences, dtype="object")

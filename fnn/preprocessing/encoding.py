@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -85,22 +86,17 @@ def encode_on_host(
     if output_mode == "int":
         return indices.astype(dtype)
     shape = encoded_shape(indices.shape or (1,), output_mode, depth)
-    if output_mode == "one_hot":
-        groups, size = indices.reshape(-1, 1), indices.size
-    else:
+    size = math.prod(shape[:-1])
+    groups = indices.reshape(-1, 1)
+    if output_mode != "one_hot":
         axis = min(max(indices.ndim, 1), 2) - 1
         groups = np.moveaxis(np.atleast_1d(indices), axis, -1)
-        size = groups[..., 0].size if groups.shape[-1] else _count(shape[:-1])
-        groups = groups.reshape(size, -1)
-    rows = np.repeat(np.arange(size), groups.size // max(size, 1))
+        groups = groups.reshape(size, groups.shape[-1])
+    rows = np.repeat(np.arange(size), groups.shape[-1])
     counted = count_tokens(rows, groups.reshape(-1), size, depth, dtype)
     if output_mode in ("multi_hot", "one_hot"):
         np.minimum(counted, 1, out=counted)
     return counted.reshape(shape)
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    return int(np.prod(shape, dtype=np.int64))
 
 
 def count_tokens(

@@ -66,7 +66,8 @@ class Hashing(HostLayer):
             hashed = farm_hash(strings)
         else:
             hashed = sip_hash(strings, salt_pair(self.salt))
-        found = (hashed % np.uint64(bins)).astype(np.int64).reshape(x.shape)
+        found = (hashed % np.uint64(bins)).astype(np.int64)
+        found = found.reshape(x.shape)
         if mask is not None:
             found = np.where(mask, 0, found + 1)
         return found
@@ -76,7 +77,8 @@ def _equal(x: np.ndarray, value: Any) -> np.ndarray:
     if x.dtype.kind == "S" and isinstance(value, str):
         value = value.encode()
     if x.dtype == object:
-        both = [item == value or item == str(value).encode() for item in x.reshape(-1)]
+        encoded = str(value).encode()
+        both = [item in (value, encoded) for item in x.reshape(-1)]
         return np.array(both, bool).reshape(x.shape)
     return np.asarray(x == value)
 
@@ -128,8 +130,9 @@ class HashedCrossing(HostLayer):
             )
         shapes = [tuple(part.shape) for part in x]
         first = shapes[0]
+        is_flat = len(first) < 2
         is_column = len(first) == 2 and first[1] == 1
-        if len(set(shapes)) > 1 or not (len(first) < 2 or is_column):
+        if len(set(shapes)) > 1 or not (is_flat or is_column):
             raise ValueError(
                 "HashedCrossing: expected features of one shape, (batch,) or (batch, 1), received "
                 f"{shapes}; cross one column of each"
@@ -159,4 +162,5 @@ class HashedCrossing(HostLayer):
         """The hash of strings; integers as they are."""
         if is_string(x.dtype):
             return farm_hash(as_bytes(self, x))
-        return as_host(self, x).reshape(-1).astype(np.int64).view(np.uint64)
+        integers = as_host(self, x).astype(np.int64)
+        return integers.reshape(-1).view(np.uint64)

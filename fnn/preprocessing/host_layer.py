@@ -49,7 +49,8 @@ class HostLayer(Layer, loadable=False):
 
     def on_host(self, x: Tree) -> np.ndarray:
         """The outputs for strings, arrays or lists, as an array of NumPy."""
-        if any(isinstance(leaf, TrialStrings) for leaf in jax.tree.leaves(x)[:9]):
+        first = jax.tree.leaves(x)[:9]
+        if any(isinstance(leaf, TrialStrings) for leaf in first):
             made = self.host_spec(spec(x))
             return np.zeros(made.shape, made.dtype)
         if self.takes_several:

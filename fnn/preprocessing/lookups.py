@@ -74,7 +74,9 @@ class IndexLookup(Vocabularied, loadable=False):
         tokens = self.keys(array)
         self._counts.add(tokens)
         if self.output_mode == "tf_idf":
-            size = array.shape[-1] if array.ndim == 1 else array[0].size
+            size = array.size
+            if array.ndim > 1:
+                size = array[0].size
             starts = range(0, len(tokens), max(size, 1))
             self._counts.add_documents(tokens[i : i + size] for i in starts)
 
@@ -93,9 +95,9 @@ class IndexLookup(Vocabularied, loadable=False):
 
     def spec_of(self, shape: tuple[int, ...]) -> SpecTree:
         """The outputs for tokens of this shape."""
-        dtype = self.output_dtype
         depth = 0 if self.output_mode == "int" else self.depth
-        return array_spec(encoded_shape(shape, self.output_mode, depth), dtype)
+        encoded = encoded_shape(shape, self.output_mode, depth)
+        return array_spec(encoded, self.output_dtype)
 
     @property
     def output_dtype(self) -> np.dtype:
@@ -134,7 +136,8 @@ class IndexLookup(Vocabularied, loadable=False):
 
     def indices_of(self, x: np.ndarray) -> np.ndarray:
         """The index of each token; in other modes than "int" one out of range for the mask."""
-        indices = self.table().find(self.keys(x)).reshape(x.shape)
+        table = self.table()
+        indices = table.find(self.keys(x)).reshape(x.shape)
         if self.num_oov_indices == 1:
             return indices
         unknown = indices < 0
@@ -142,14 +145,14 @@ class IndexLookup(Vocabularied, loadable=False):
             return indices
         tokens = self.keys(x[unknown])
         if self.num_oov_indices == 0:
-            shown = ", ".join(map(repr, list(dict.fromkeys(tokens))[:5]))
+            different = list(dict.fromkeys(tokens))
+            shown = ", ".join(map(repr, different[:5]))
             raise ValueError(
                 f"{type(self).__name__}: expected tokens of the vocabulary, since "
                 f"num_oov_indices=0, received {shown}; pass num_oov_indices=1, or adapt to data "
                 "that has them"
             )
-        buckets = self.buckets(tokens) + self.table().first_unknown
-        indices[unknown] = buckets
+        indices[unknown] = table.first_unknown + self.buckets(tokens)
         return indices
 
     def buckets(self, tokens: Sequence[Any]) -> np.ndarray:

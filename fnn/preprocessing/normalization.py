@@ -199,7 +199,8 @@ class Normalization(Adapting):
         if moments is None:
             return
         like = array_spec(moments.shape, self.weight_dtype)
-        count = np.asarray(min(moments.size, np.iinfo(np.int32).max))
+        largest = np.iinfo(np.int32).max
+        count = np.asarray(min(moments.size, largest))
         learned = {"mean": moments.mean, "variance": moments.variance, "count": count}
         Adapting.on_weights(self, like, learned)
 

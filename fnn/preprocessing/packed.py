@@ -27,7 +27,8 @@ class Words(NamedTuple):
         array = np.frombuffer(whole, np.uint8)
         between = array == 0
         # Tab, new lines and returns are the bytes 9 to 13; smaller ones wrap around.
-        outside = (array - np.uint8(_TAB) < 5) | (array == _SPACE) | between
+        lines_and_tabs = array - np.uint8(_TAB) < 5
+        outside = lines_and_tabs | (array == _SPACE) | between
         inside = np.zeros(len(array) + 2, np.bool_)
         np.logical_not(outside, out=inside[1:-1])
         edges = np.flatnonzero(inside[1:] != inside[:-1])
@@ -83,12 +84,16 @@ class PackedTable:
         while len(keys):
             size = 1 << (8 * len(keys)).bit_length()
             level = _Level(
-                np.uint64(factor), np.zeros(size, np.uint64), np.zeros(size, np.int64)
+                factor=np.uint64(factor),
+                keys=np.zeros(size, np.uint64),
+                places=np.zeros(size, np.int64),
             )
             slots, first = np.unique(level.slots(keys), return_index=True)
-            level.keys[slots], level.places[slots] = keys[first], found[first]
+            level.keys[slots] = keys[first]
+            level.places[slots] = found[first]
             self.levels.append(level)
-            keys, found = np.delete(keys, first), np.delete(found, first)
+            keys = np.delete(keys, first)
+            found = np.delete(found, first)
             factor = factor * _FACTOR % 2**64
 
     def find(self, keys: np.ndarray, unknown: int, level: int = 0) -> np.ndarray:

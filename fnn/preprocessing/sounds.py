@@ -9,7 +9,7 @@ from jax import Array, lax, random
 
 from fnn.core import arguments
 from fnn.core.arguments import Rule
-from fnn.core.context import INFERENCE, Context
+from fnn.core.context import INFERENCE, Context, leading
 from fnn.core.fields import not_negative, one_of, positive
 from fnn.core.layer import Layer, Params, State
 from fnn.core.tree import SpecTree, Tree
@@ -24,8 +24,6 @@ from fnn.runtime.warning import warn
 MODES = ("log", "magnitude", "psd", "real", "imag", "angle", "stft")
 # The mel scale of HTK: 1127 ln(1 + frequency / 700 Hz).
 _MEL_FACTOR, _MEL_BREAK = 1127.0, 700.0
-
-
 LONGEST = 2**20  # samples of a transform
 
 
@@ -118,7 +116,7 @@ class MelSpectrogram(Layer):
         loudest = level.max()
         if rows is not None:
             # Examples that pad the batch do not count.
-            valid = rows.astype(bool).reshape(-1, *[1] * (level.ndim - 1))
+            valid = leading(rows.astype(bool), level.ndim)
             loudest = jnp.where(valid, level, -jnp.inf).max()
         return jnp.maximum(level, loudest - self.top_db)
 

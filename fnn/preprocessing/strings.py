@@ -36,8 +36,9 @@ def as_host(layer: object, x: Any) -> np.ndarray:
         array = _array_of(x)
     except ValueError as error:
         raise _ragged(name) from error
-    items: list[object] = array.reshape(-1)[:1].tolist()
-    if array.dtype == object and items and isinstance(items[0], (list, np.ndarray)):
+    first: list[object] = array.reshape(-1)[:1].tolist()
+    is_nested = any(isinstance(item, (list, np.ndarray)) for item in first)
+    if array.dtype == object and is_nested:
         raise _ragged(name)
     return array
 

@@ -79,9 +79,8 @@ class Table:
         self, layer: Lookup, tokens: Sequence[Any], weights: Any = None
     ) -> None:
         self.tokens = tokens
-        self.weights = (
-            weights  # of special tokens too; None in other modes than "tf_idf"
-        )
+        # Of special tokens too; None in other modes than "tf_idf".
+        self.weights = weights
         self.is_strings = layer.is_of_strings
         self.mask_token = layer.mask_token
         self.oov_token = layer.oov_token

@@ -173,14 +173,13 @@ class TextVectorization(Vocabularied):
     def _unsplit(self, x: np.ndarray) -> np.ndarray:
         """The standardized strings of an array, each a token, in n-grams along the last axis."""
         texts, how = self._standardized(x)
-        array = np.array(tokens.standardized(texts, how), object).reshape(x.shape)
-        if self._widths is None:
+        strings = tokens.standardized(texts, how)
+        array = np.array(strings, object).reshape(x.shape)
+        widths = self._widths
+        if widths is None:
             return array
         rows = array.reshape(-1, x.shape[-1]).tolist()
-        grams = [
-            [gram for width in self._widths for gram in tokens.grams(row, width, " ")]
-            for row in rows
-        ]
+        grams = [tokens.grams(row, widths, " ") for row in rows]
         return np.array(grams, object).reshape(*x.shape[:-1], -1)
 
     # -- outputs ---------------------------------------------------------------------------------
@@ -235,7 +234,8 @@ class TextVectorization(Vocabularied):
     def _rows(self, x: np.ndarray) -> Rows:
         """The indices of the tokens of each text."""
         if not len(x):
-            return Rows(np.zeros(0, np.int64), np.zeros(0, np.int64))
+            none = np.zeros(0, np.int64)
+            return Rows(none, none)
         words = self._words(x)
         if words is not None:
             return Rows(self.table().find_words(words), words.counts)
@@ -269,8 +269,9 @@ class TextVectorization(Vocabularied):
         if length is None:
             return found
         found = found[..., :length]
-        widths = [(0, 0)] * (found.ndim - 1) + [(0, length - found.shape[-1])]
-        return np.pad(found, widths)
+        ends = [(0, 0)] * found.ndim
+        ends[-1] = (0, length - found.shape[-1])
+        return np.pad(found, ends)
 
     # -- learning --------------------------------------------------------------------------------
 
@@ -297,7 +298,8 @@ class TextVectorization(Vocabularied):
         array = np.atleast_1d(as_host(self, data))
         if self.split is None:
             rows = np.atleast_2d(self._unsplit(array))
-            marked = Marked.of(rows.reshape(-1, rows.shape[-1]).tolist())
+            rows = rows.reshape(-1, rows.shape[-1])
+            marked = Marked.of(rows.tolist())
         else:
             marked = self._tokens(array)
         counts = self._counts

@@ -90,7 +90,8 @@ def words(texts: list[str], how: str | None) -> Marked:
     joined, mark = joined_by_mark(texts)
     between = mark.encode()
     whole = translated(joined, how)
-    return Marked(whole.replace(between, b" " + between + b" ").split(), between)
+    spaced = whole.replace(between, b" " + between + b" ")
+    return Marked(spaced.split(), between)
 
 
 def characters(texts: list[str], how: str | None) -> Marked:
@@ -119,15 +120,18 @@ def ngrams(marked: Marked, widths: Sequence[int]) -> Marked:
     mark = marked.mark
     space: Token = b" " if isinstance(mark, bytes) else " "
     for row in marked.rows():
-        for width in widths:
-            found += grams(row, width, space)
+        found += grams(row, widths, space)
         found.append(mark)
     return Marked(found[:-1], mark)
 
 
-def grams(row: Sequence[Token], width: int, space: Token) -> list[Token]:
-    """The runs of `width` tokens of one text."""
-    if width == 1:
-        return list(row)
-    shifted = [itertools.islice(row, start, None) for start in range(width)]
-    return list(map(space.join, zip(*shifted, strict=False)))
+def grams(row: Sequence[Token], widths: Sequence[int], space: Token) -> list[Token]:
+    """The runs of so many tokens of one text, joined, width by width."""
+    found: list[Token] = []
+    for width in widths:
+        if width == 1:
+            found += row
+            continue
+        shifted = [itertools.islice(row, start, None) for start in range(width)]
+        found += map(space.join, zip(*shifted, strict=False))
+    return found

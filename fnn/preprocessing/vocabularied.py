@@ -77,7 +77,8 @@ class Vocabularied(Adapting, HostLayer, loadable=False):
         if idf_weights is not None:
             weights = np.asarray(idf_weights).tolist()
         assert given is not None
-        self._learn(learned=checked_table(self.lookup(), given, weights).vocabulary())
+        table = checked_table(self.lookup(), given, weights)
+        self._learn(learned=table.vocabulary())
 
     def lookup(self) -> Lookup:
         """The layer that looks tokens up."""
@@ -94,7 +95,8 @@ class Vocabularied(Adapting, HostLayer, loadable=False):
     def finalize_state(self) -> None:
         counts = self._counts
         if counts.tokens:
-            self._learn(learned=learned_table(self.lookup(), counts).vocabulary())
+            table = learned_table(self.lookup(), counts)
+            self._learn(learned=table.vocabulary())
         self.reset_state()
 
     def _refuse_adapting(self) -> None:

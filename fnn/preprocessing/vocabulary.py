@@ -64,8 +64,10 @@ def as_vocabulary(given: Any) -> Vocabulary | None:
     """A list, tuple, array or tensor of tokens, or the path of a file with one a line."""
     if given is None or isinstance(given, Vocabulary):
         return given
-    if isinstance(given, (dict, Fields)):  # as `get_config` has it
-        return Vocabulary(**dict(given if isinstance(given, dict) else given.items))
+    if isinstance(given, Fields):
+        given = dict(given.items)
+    if isinstance(given, dict):  # as `get_config` has it
+        return Vocabulary(**given)
     if isinstance(given, (str, os.PathLike)):
         return Vocabulary(read_vocabulary(given))
     array = given

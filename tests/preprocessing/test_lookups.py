@@ -249,3 +249,13 @@ def test_counts_are_floats_in_a_network_and_integers_outside():
         assert layer([["a"]]).dtype == "int32"
         assert model.predict([["a"]], verbose=0).dtype == "float32"
         assert layer.replace(dtype="float16")([["a"]]).dtype == "float16"
+
+
+@pytest.mark.parametrize("mode", ["one_hot", "multi_hot", "count"])
+def test_an_empty_batch_gives_no_vectors(mode):
+    lookup = L.IntegerLookup(vocabulary=[1, 2], output_mode=mode)
+    encoding = L.CategoryEncoding(num_tokens=3, output_mode=mode)
+    for shape in ((0, 1), (0, 4)):
+        none = np.zeros(shape, "int32")
+        assert lookup(none).shape == encoding(none).shape
+        assert lookup(none).shape[0] == 0

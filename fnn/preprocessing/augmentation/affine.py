@@ -12,15 +12,10 @@ from fnn.core.fields import one_of
 from fnn.core.tree import Tree
 from fnn.ops import warping
 from fnn.preprocessing.augmentation.geometric import Factor, Geometric
-from fnn.preprocessing.images.base import Range, Transformation, images_of
+from fnn.preprocessing.images.base import Transformation, drawn_from, images_of
 from fnn.random import Seed
 
 _FILL_MODES = ("reflect", "wrap", "constant", "nearest")
-
-
-def _drawn(key: Array, count: int, interval: Range) -> Array:
-    """One number for each image, from an interval."""
-    return random.uniform(key, (count,), minval=interval[0], maxval=interval[1])
 
 
 def _matrix(*numbers: Array | float) -> Array:
@@ -78,12 +73,13 @@ class RandomRotation(Affine):
     ) -> Transformation:
         count, height, width = self.sizes(data)
         low, high = self.interval("factor")
-        angle = _drawn(self.key(seed), count, (low * 360.0, high * 360.0))
-        cos, sin = jnp.cos(angle * (math.pi / 180)), jnp.sin(angle * (math.pi / 180))
+        angle = drawn_from((low * 360.0, high * 360.0), self.key(seed), count)
+        radians = angle * (math.pi / 180)
+        cos, sin = jnp.cos(radians), jnp.sin(radians)
         x, y = 0.5 * (width - 1), 0.5 * (height - 1)  # the centre stays
-        matrix = _matrix(
-            cos, -sin, x - x * cos + y * sin, sin, cos, y - x * sin - y * cos
-        )
+        move_x = x - x * cos + y * sin
+        move_y = y - x * sin - y * cos
+        matrix = _matrix(cos, -sin, move_x, sin, cos, move_y)
         return {
             "angle": angle,
             "rotation_matrix": matrix,
@@ -135,8 +131,8 @@ class RandomTranslation(Affine):
     ) -> Transformation:
         count, height, width = self.sizes(data)
         of_height, of_width = random.split(self.key(seed))
-        down = _drawn(of_height, count, self.both_ways("height_factor")) * height
-        right = _drawn(of_width, count, self.both_ways("width_factor")) * width
+        down = drawn_from(self.both_ways("height_factor"), of_height, count) * height
+        right = drawn_from(self.both_ways("width_factor"), of_width, count) * width
         translations = jnp.stack([right, down], axis=-1)  # (batch, 2)
         return {"translations": translations, "input_shape": images_of(data).shape}
 
@@ -187,10 +183,10 @@ class RandomZoom(Affine):
     ) -> Transformation:
         count, _, _ = self.sizes(data)
         of_height, of_width = random.split(self.key(seed))
-        height_zoom = 1 + _drawn(of_height, count, self.both_ways("height_factor"))
+        height_zoom = 1 + drawn_from(self.both_ways("height_factor"), of_height, count)
         width_zoom = height_zoom
         if self.width_factor is not None:
-            width_zoom = 1 + _drawn(of_width, count, self.both_ways("width_factor"))
+            width_zoom = 1 + drawn_from(self.both_ways("width_factor"), of_width, count)
         return {
             "height_zoom": height_zoom[:, None],
             "width_zoom": width_zoom[:, None],
@@ -243,8 +239,8 @@ class RandomShear(Affine):
         count, _, _ = self.sizes(data)
         of_sign, of_x, of_y = random.split(self.key(seed), 3)
         sign = random.rademacher(of_sign, (count, 1), "float32")
-        shear_x = _drawn(of_x, count, self.both_ways("x_factor", low=0.0))
-        shear_y = _drawn(of_y, count, self.both_ways("y_factor", low=0.0))
+        shear_x = drawn_from(self.both_ways("x_factor", low=0.0), of_x, count)
+        shear_y = drawn_from(self.both_ways("y_factor", low=0.0), of_y, count)
         factors = jnp.stack([shear_x, shear_y], axis=-1) * sign  # (batch, 2)
         return {"shear_factor": factors, "input_shape": images_of(data).shape}
 

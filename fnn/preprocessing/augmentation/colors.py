@@ -16,6 +16,7 @@ from fnn.preprocessing.images.base import (
     Range,
     Transformation,
     between,
+    drawn_from,
     per_image,
 )
 from fnn.random import Seed
@@ -44,8 +45,7 @@ class Recoloring(BaseImagePreprocessingLayer, loadable=False):
     def draw(self, data: Tree, seed: Seed) -> Array:
         """A number for each image from the interval `factor`."""
         count, _, _ = self.sizes(data)
-        low, high = self.interval("factor")
-        return random.uniform(self.key(seed), (count,), minval=low, maxval=high)
+        return drawn_from(self.interval("factor"), self.key(seed), count)
 
     def get_random_transformation(
         self, data: Tree, training: bool = True, seed: Seed = None
@@ -89,7 +89,8 @@ class RandomBrightness(Recoloring):
         self, data: Tree, training: bool = True, seed: Seed = None
     ) -> Transformation:
         low, high = sorted(self.value_range)
-        return {"rgb_delta": per_image(self.draw(data, seed) * (high - low))}
+        delta = self.draw(data, seed) * (high - low)
+        return {"rgb_delta": per_image(delta)}
 
     def recolored(self, images: Array, transformation: Any) -> Array:
         delta: Array = transformation["rgb_delta"]
@@ -117,9 +118,8 @@ class RandomContrast(Recoloring):
     ) -> Transformation:
         count, _, _ = self.sizes(data)
         down, up = self.interval("factor")
-        key = self.key(seed)
-        drawn = random.uniform(key, (count,), minval=1.0 - down, maxval=1.0 + up)
-        return {"contrast_factor": per_image(drawn)}
+        factor = drawn_from((1.0 - down, 1.0 + up), self.key(seed), count)
+        return {"contrast_factor": per_image(factor)}
 
     def recolored(self, images: Array, transformation: Any) -> Array:
         axes = (1, 2)
@@ -151,8 +151,8 @@ class RandomSaturation(Recoloring):
         self, values: Array, transformation: Transformation, name: str
     ) -> Array:
         hue, saturation, value = _of_hsv(values, self)
-        factor = transformation["factor"].reshape(-1, 1, 1).astype(values.dtype)
-        saturation = self.clipped(saturation * factor)
+        factor = transformation["factor"].reshape(-1, 1, 1)
+        saturation = self.clipped(saturation * factor.astype(values.dtype))
         return _from_hsv((hue, saturation, value), self)
 
 
@@ -179,13 +179,15 @@ class RandomHue(Recoloring):
         return {"factor": sign * factor * 0.5}
 
     def recolored(self, images: Array, transformation: Any) -> Array:
-        low, high = self.value_range
-        hue, saturation, value = _of_hsv(between(images, (low, high), (0, 1)), self)
-        hue = hue + transformation["factor"].reshape(-1, 1, 1).astype(images.dtype)
+        values = between(images, self.value_range, (0, 1))
+        hue, saturation, value = _of_hsv(values, self)
+        shift = transformation["factor"].reshape(-1, 1, 1)
+        hue = hue + shift.astype(images.dtype)
         hue = jnp.where(hue > 1, hue - 1, hue)
         hue = jnp.where(hue < 0, hue + 1, hue)
         new = jnp.clip(_from_hsv((hue, saturation, value), self), 0, 1)
-        return between(new, (0, 1), (low, high)).astype(images.dtype)
+        new = between(new, (0, 1), self.value_range)
+        return new.astype(images.dtype)
 
 
 class RandomColorDegeneration(Recoloring):
@@ -239,7 +241,8 @@ def _sum_of_three(images: Array, axis: int) -> Array:
     pads = [(0, 0)] * images.ndim
     pads[axis] = (1, 1)
     padded = jnp.moveaxis(jnp.pad(images, pads), axis, 0)
-    return jnp.moveaxis(padded[:-2] + padded[1:-1] + padded[2:], 0, axis)
+    sums = padded[:-2] + padded[1:-1] + padded[2:]
+    return jnp.moveaxis(sums, 0, axis)
 
 
 def _of_hsv(images: Array, layer: Recoloring) -> tuple[Array, Array, Array]:

@@ -17,6 +17,7 @@ from fnn.preprocessing.images.base import (
     Transformation,
     images_of,
 )
+from fnn.preprocessing.images.resizing import size_in_ratio
 from fnn.random import Seed
 
 
@@ -63,16 +64,17 @@ class RandomCrop(BaseImagePreprocessingLayer):
             top, left = transformation["h_start"], transformation["w_start"]
             return top[:, None], left[:, None], self.height, self.width  # (batch, 1)
         height, width = self.height_width(transformation["input_shape"])
-        rows = max(min(height, int(width * self.height / self.width)), 1)
-        columns = max(min(width, int(height * self.width / self.height)), 1)
+        rows, columns = size_in_ratio((height, width), (self.height, self.width))
         return (height - rows) // 2, (width - columns) // 2, rows, columns
 
     def _cut(self, images: Array, transformation: Any, interpolation: str) -> Array:
         if "h_start" not in transformation:
-            size = (self.height, self.width)
-            form = self.data_format
             return resize(
-                images, size, interpolation, crop_to_aspect_ratio=True, data_format=form
+                images,
+                (self.height, self.width),
+                interpolation,
+                crop_to_aspect_ratio=True,
+                data_format=self.data_format,
             )
         first = int(self.data_format == "channels_first")
         sizes = [*images.shape[1:]]

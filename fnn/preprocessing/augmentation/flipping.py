@@ -7,6 +7,7 @@ from jax import Array, random
 
 from fnn.core.fields import one_of, random_seed
 from fnn.core.tree import Tree
+from fnn.preprocessing.images import boxes
 from fnn.preprocessing.images.base import (
     BaseImagePreprocessingLayer,
     Transformation,
@@ -62,11 +63,11 @@ class RandomFlip(BaseImagePreprocessingLayer):
 
     def moved(self, corners: Array, transformation: Transformation) -> Array:
         height, width = self.size_of(transformation)
-        x1, y1, x2, y2 = (corners[..., place] for place in range(4))
+        x1, y1, x2, y2 = boxes.numbers(corners)
         left_right, top_bottom = self._flips
         if left_right:
             x1, x2 = width - x2, width - x1
         if top_bottom:
             y1, y2 = height - y2, height - y1
         flips = transformation["flips"][..., 0]  # (batch, 1, 1)
-        return jnp.where(flips, jnp.stack([x1, y1, x2, y2], axis=-1), corners)
+        return jnp.where(flips, boxes.stacked([x1, y1, x2, y2]), corners)

@@ -10,6 +10,7 @@ from jax import Array
 
 from fnn.core import arguments
 from fnn.core.fields import one_of, random_seed
+from fnn.preprocessing.images import boxes
 from fnn.preprocessing.images.base import (
     IMAGES,
     BaseImagePreprocessingLayer,
@@ -87,10 +88,11 @@ def moved(corners: Array, matrix: Array) -> Array:
     """
     ones = jnp.ones_like(matrix[:, :1])
     whole = jnp.concatenate([matrix, ones], axis=1).reshape(-1, 3, 3)
-    x1, y1, x2, y2 = (corners[..., place] for place in range(4))
+    x1, y1, x2, y2 = boxes.numbers(corners)
     x = jnp.stack([x1, x2, x1, x2], axis=-1)  # (batch, boxes, 4)
     y = jnp.stack([y1, y1, y2, y2], axis=-1)
     points = jnp.stack([x, y, jnp.ones_like(x)], axis=-1)
     found = jnp.einsum("bij,bncj->bnci", jnp.linalg.inv(whole), points)
     places = found[..., :2] / found[..., 2:]
-    return jnp.concatenate([places.min(axis=2), places.max(axis=2)], axis=-1)
+    low, high = places.min(axis=2), places.max(axis=2)
+    return jnp.concatenate([low, high], axis=-1)

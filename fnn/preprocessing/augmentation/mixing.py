@@ -176,4 +176,5 @@ def _part(key: Array, size: int, ratio: Array) -> tuple[Array, Array]:
     """The ends of a part of an axis, with `ratio (batch,)` of its size.   (batch, 1, 1) each"""
     length = ratio * size
     start = random.uniform(key, ratio.shape) * (size - length)
-    return start[:, None, None], (start + length)[:, None, None]
+    end = start + length
+    return start[:, None, None], end[:, None, None]

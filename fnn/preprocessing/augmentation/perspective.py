@@ -9,7 +9,12 @@ from fnn.core.fields import fraction
 from fnn.core.tree import Tree
 from fnn.ops import warping
 from fnn.preprocessing.augmentation.geometric import Factor, Geometric
-from fnn.preprocessing.images.base import Transformation, images_of, take_each
+from fnn.preprocessing.images.base import (
+    Transformation,
+    drawn_from,
+    images_of,
+    take_each,
+)
 from fnn.random import Seed
 
 
@@ -43,14 +48,14 @@ class RandomPerspective(Geometric):
         self, data: Tree, training: bool = True, seed: Seed = None
     ) -> Transformation:
         count, height, width = self.sizes(data)
-        low, high = self.interval("factor")
         of_chance, of_choice, of_corners = random.split(self.key(seed), 3)
-        chance = random.uniform(of_chance, (count,), minval=low, maxval=high)
+        chance = drawn_from(self.interval("factor"), of_chance, count)
         far = 0.5 * self.scale
-        shifts = random.uniform(of_corners, (count, 4, 2), minval=-far, maxval=far)
+        shifts = drawn_from((-far, far), of_corners, count, 4, 2)
         right, bottom = width - 1, height - 1
         corners = [[0, 0], [right, 0], [0, bottom], [right, bottom]]
-        start = jnp.broadcast_to(jnp.asarray(corners, "float32"), (count, 4, 2))
+        start = jnp.asarray(corners, "float32")
+        start = jnp.broadcast_to(start, (count, 4, 2))
         return {
             "apply_perspective": random.uniform(of_choice, (count,)) < chance,
             "start_points": start,

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax, random
 
+from fnn.core.context import leading
 from fnn.core.fields import one_of, positive, random_seed
 from fnn.core.tree import Tree
 from fnn.preprocessing.augmentation.affine import (
@@ -44,10 +45,17 @@ class _Policy(BaseImagePreprocessingLayer, loadable=False):
     intervals = {"factor": (0, 1)}
     # The names of the layers, in Keras's order.
     names: ClassVar[tuple[str, ...]] = (
-        *("random_shear", "random_translation", "random_rotation"),
-        *("random_brightness", "random_color_degeneration", "random_contrast"),
-        *("random_sharpness", "random_posterization", "solarization"),
-        *("auto_contrast", "equalization"),
+        "random_shear",
+        "random_translation",
+        "random_rotation",
+        "random_brightness",
+        "random_color_degeneration",
+        "random_contrast",
+        "random_sharpness",
+        "random_posterization",
+        "solarization",
+        "auto_contrast",
+        "equalization",
     )
 
     value_range: Range = BYTES
@@ -129,7 +137,11 @@ class RandAugment(_Policy):
     """
 
     positional = (
-        *("value_range", "num_ops", "factor", "interpolation", "seed"),
+        "value_range",
+        "num_ops",
+        "factor",
+        "interpolation",
+        "seed",
         "data_format",
     )
 
@@ -190,8 +202,15 @@ class AugMix(_Policy):
     """
 
     positional = (
-        *("value_range", "num_chains", "chain_depth", "factor", "alpha", "all_ops"),
-        *("interpolation", "seed", "data_format"),
+        "value_range",
+        "num_chains",
+        "chain_depth",
+        "factor",
+        "alpha",
+        "all_ops",
+        "interpolation",
+        "seed",
+        "data_format",
     )
 
     num_chains: int = positive(default=3)
@@ -217,27 +236,30 @@ class AugMix(_Policy):
         # One more than there are layers: a step may do nothing.
         chosen = random.randint(third, steps, 0, len(self.names) + 1)
         draw = functools.partial(self._draw_all, data)
+        draw_each = jax.vmap(jax.vmap(draw))  # by chain and step
         return {
             "chain_mixing_weights": weights.T,  # (chains, batch)
             "weight_sample": random.beta(second, self.alpha, self.alpha, (count,)),
             "layer_idxes": chosen,
-            "transforms": jax.vmap(jax.vmap(draw))(random.split(fourth, steps)),
+            "transforms": draw_each(random.split(fourth, steps)),
         }
 
     def among(self, transformation: Drawn, rows: Array) -> Drawn:
-        among = jax.vmap(jax.vmap(functools.partial(self._all_among, rows)))
-        return {**transformation, "transforms": among(transformation["transforms"])}
+        among = functools.partial(self._all_among, rows)
+        transforms = jax.vmap(jax.vmap(among))(transformation["transforms"])
+        return {**transformation, "transforms": transforms}
 
     def _mixed(self, method: str, value: Array, drawn: Drawn) -> Array:
         def step(value: Array, drawn: tuple[Array, Drawn]) -> tuple[Array, None]:
-            return self._switched(method, drawn[0], value, drawn[1]), None
+            index, transforms = drawn
+            return self._switched(method, index, value, transforms), None
 
         def chain(
             total: Array, drawn: tuple[Array, Drawn, Array]
         ) -> tuple[Array, None]:
             indices, transforms, weights = drawn
             new, _ = lax.scan(step, value, (indices, transforms))
-            return total + new * _each(weights, new), None
+            return total + new * leading(weights, new.ndim), None
 
         chains = (
             drawn["layer_idxes"],
@@ -245,7 +267,8 @@ class AugMix(_Policy):
             drawn["chain_mixing_weights"].astype(value.dtype),
         )
         total, _ = lax.scan(chain, jnp.zeros_like(value), chains)
-        own = _each(drawn["weight_sample"].astype(value.dtype), value)
+        weight: Array = drawn["weight_sample"].astype(value.dtype)
+        own = leading(weight, value.ndim)
         return own * value + (1 - own) * total
 
     def transform_images(
@@ -260,8 +283,3 @@ class AugMix(_Policy):
     ) -> Array:
         masks = self.cast(segmentation_masks)
         return self._mixed("transform_segmentation_masks", masks, transformation)
-
-
-def _each(numbers: Array, images: Array) -> Array:
-    """One number for each image, or one for all, to broadcast to the images."""
-    return numbers.reshape(-1, *[1] * (images.ndim - 1))

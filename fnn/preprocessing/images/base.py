@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, random
 
 from fnn.core import arguments
 from fnn.core.context import INFERENCE, Context
@@ -309,6 +309,12 @@ def _is_pair(value: object) -> bool:
 def per_image(numbers: Array) -> Array:
     """One number for each image, to broadcast to the batch.   (batch,) -> (batch, 1, 1, 1)"""
     return numbers.reshape(-1, 1, 1, 1)
+
+
+def drawn_from(interval: Range, key: Array, *shape: int) -> Array:
+    """Random numbers from an interval."""
+    low, high = interval
+    return random.uniform(key, shape, minval=low, maxval=high)
 
 
 def between(images: Array, source: Range, target: Range) -> Array:

@@ -46,20 +46,20 @@ def _center(x1: Array, y1: Array, x2: Array, y2: Array) -> tuple[Array, Array]:
     return x1 + (x2 - x1) / 2, y1 + (y2 - y1) / 2
 
 
-def _numbers(boxes: Array) -> Numbers:
+def numbers(boxes: Array) -> Numbers:
+    """The four numbers of boxes.   (..., 4) -> (...) each"""
     return boxes[..., 0], boxes[..., 1], boxes[..., 2], boxes[..., 3]
 
 
-def _boxes(numbers: Sequence[Array]) -> Array:
+def stacked(numbers: Sequence[Array]) -> Array:
+    """Boxes of four numbers.   (...) each -> (..., 4)"""
     return jnp.stack(numbers, axis=-1)
 
 
 def check(layer: object, bounding_boxes: Any) -> None:
     """Raises ValueError unless these are boxes of four numbers, each with a label."""
-    found = isinstance(bounding_boxes, dict) and {"boxes", "labels"} <= {
-        *bounding_boxes
-    }
-    if not found:
+    is_dict = isinstance(bounding_boxes, dict)
+    if not is_dict or not {"boxes", "labels"} <= set(bounding_boxes):
         raise arguments.wrong_inputs(
             layer,
             "with 'bounding_boxes' a dict of 'boxes' and 'labels'",
@@ -130,13 +130,13 @@ def convert_format(
         )
     if source == target:
         return array
-    corners = _TO_CORNERS[source.removeprefix("rel_")](*_numbers(array))
+    corners = _TO_CORNERS[source.removeprefix("rel_")](*numbers(array))
     x1, y1, x2, y2 = corners
     if is_relative == (True, False):
         corners = (x1 * width, y1 * height, x2 * width, y2 * height)
     if is_relative == (False, True):
         corners = (x1 / width, y1 / height, x2 / width, y2 / height)
-    return _boxes(_OF_CORNERS[target.removeprefix("rel_")](*corners))
+    return stacked(_OF_CORNERS[target.removeprefix("rel_")](*corners))
 
 
 def clip_to_image_size(
@@ -171,7 +171,7 @@ def clip_to_image_size(
 
 
 def _area(boxes: Array) -> Array:
-    x1, y1, x2, y2 = _numbers(boxes)
+    x1, y1, x2, y2 = numbers(boxes)
     return (x2 - x1) * (y2 - y1)
 
 
@@ -189,10 +189,10 @@ def crop(
     [[0, 10, 20, 40]]
     """
     _refuse_others("crop", bounding_box_format, "xyxy")
-    x1, y1, x2, y2 = _numbers(pad(boxes, -top, -left))
-    columns = [jnp.clip(x, 0, width) for x in (x1, x2)]
-    rows = [jnp.clip(y, 0, height) for y in (y1, y2)]
-    return _boxes([columns[0], rows[0], columns[1], rows[1]])
+    x1, y1, x2, y2 = numbers(pad(boxes, -top, -left))
+    x1, x2 = (jnp.clip(x, 0, width) for x in (x1, x2))
+    y1, y2 = (jnp.clip(y, 0, height) for y in (y1, y2))
+    return stacked([x1, y1, x2, y2])
 
 
 def pad(
@@ -209,14 +209,14 @@ def pad(
     [[12, 21, 52, 61]]
     """
     _refuse_others("pad", bounding_box_format, "xyxy")
-    x1, y1, x2, y2 = _numbers(jnp.asarray(boxes))
-    return _boxes([x1 + left, y1 + top, x2 + left, y2 + top])
+    x1, y1, x2, y2 = numbers(jnp.asarray(boxes))
+    return stacked([x1 + left, y1 + top, x2 + left, y2 + top])
 
 
 def scaled(boxes: Array, x: Size, y: Size) -> Array:
     """Boxes (xyxy) in an image that is x times as wide and y times as high."""
-    x1, y1, x2, y2 = _numbers(boxes)
-    return _boxes([x1 * x, y1 * y, x2 * x, y2 * y])
+    x1, y1, x2, y2 = numbers(boxes)
+    return stacked([x1 * x, y1 * y, x2 * x, y2 * y])
 
 
 def affine_transform(
@@ -247,21 +247,21 @@ def affine_transform(
     [5.0, 0.0, 9.0, 2.0]
     """
     _refuse_others("affine_transform", bounding_box_format, "xyxy")
-    rows = _inverse_affine(
-        jnp.stack(
-            jnp.broadcast_arrays(
-                angle, shear_x, shear_y, scale, translate_x, translate_y
-            )
-        ),
-        ((width - 1) * _middle(center_x), (height - 1) * _middle(center_y)),
-        (width - 1, height - 1),
+    given = jnp.broadcast_arrays(
+        angle, shear_x, shear_y, scale, translate_x, translate_y
     )
-    x1, y1, x2, y2 = _numbers(jnp.asarray(boxes).astype(rows.dtype))
+    right, bottom = width - 1, height - 1
+    center = right * _middle(center_x), bottom * _middle(center_y)
+    rows = _inverse_affine(jnp.stack(given), center, (right, bottom))
+    x1, y1, x2, y2 = numbers(jnp.asarray(boxes).astype(rows.dtype))
     x = jnp.stack([x1, x2, x2, x1], axis=-1)  # (batch, boxes, corners)
     y = jnp.stack([y1, y1, y2, y2], axis=-1)
     a0, a1, a2, b0, b1, b2 = rows[:, :, None, None]  # each (batch, 1, 1)
-    new_x, new_y = a0 * x + a1 * y + a2, b0 * x + b1 * y + b2
-    return _boxes([new_x.min(-1), new_y.min(-1), new_x.max(-1), new_y.max(-1)])
+    new_x = a0 * x + a1 * y + a2
+    new_y = b0 * x + b1 * y + b2
+    low = new_x.min(-1), new_y.min(-1)
+    high = new_x.max(-1), new_y.max(-1)
+    return stacked([*low, *high])
 
 
 def _middle(center: Size) -> Size:
@@ -271,20 +271,22 @@ def _middle(center: Size) -> Size:
 
 
 def _inverse_affine(
-    numbers: Array, center: tuple[Size, Size], size: tuple[Size, Size]
+    given: Array, center: tuple[Size, Size], size: tuple[Size, Size]
 ) -> Array:
     """(6, batch): where a point (x, y) goes is (a0 x + a1 y + a2, b0 x + b1 y + b2).
 
-    `numbers` are angle, shears, scale and translations, each (batch,).
+    `given` are angle, shears, scale and translations, each (batch,).
     """
-    angle, shear_x, shear_y = -numbers[:3] * (math.pi / 180)
-    scale, move_x, move_y = numbers[3:]
+    angle, shear_x, shear_y = -given[:3] * (math.pi / 180)
+    scale, move_x, move_y = given[3:]
     a = jnp.cos(angle - shear_y) / jnp.cos(shear_y)
     b = a * jnp.tan(shear_x) + jnp.sin(angle)
     c = -jnp.sin(angle - shear_y) / jnp.cos(shear_y)
     d = jnp.cos(angle) - c * jnp.tan(shear_x)
-    a0, a1, b0, b1 = d * scale, -b * scale, -c * scale, a * scale
-    from_x, from_y = center[0] - move_x * size[0], center[1] - move_y * size[1]
+    a0, a1 = d * scale, -b * scale
+    b0, b1 = -c * scale, a * scale
+    from_x = center[0] - move_x * size[0]
+    from_y = center[1] - move_y * size[1]
     a2 = center[0] - a0 * from_x - a1 * from_y
     b2 = center[1] - b0 * from_x - b1 * from_y
     return jnp.stack([a0, a1, a2, b0, b1, b2])

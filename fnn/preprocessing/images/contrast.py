@@ -16,6 +16,7 @@ from fnn.preprocessing.images.base import (
     BaseImagePreprocessingLayer,
     Range,
     between,
+    drawn_from,
     per_image,
 )
 from fnn.random import Seed
@@ -96,13 +97,16 @@ class Equalization(BaseImagePreprocessingLayer):
         last = self.bins - 1
         bins = _divided(values.astype("float32") * last, 255).astype("int32")
         ones = jnp.broadcast_to(counted[:, None, None], bins.shape).astype("int32")
-        counts = jnp.zeros(self.bins, "int32").at[jnp.clip(bins, 0, last)].add(ones)
+        counts = jnp.zeros(self.bins, "int32")
+        counts = counts.at[jnp.clip(bins, 0, last)].add(ones)
         below = jnp.cumsum(counts)
         least = below[jnp.argmax(below > 0)]
         # Floats, since 255 times the number of pixels may not fit an integer.
         pixels = jnp.maximum(below[-1] - least, 1)
-        table = jnp.round(_divided((below - least).astype("float32") * 255, pixels))
-        places = jnp.clip(_divided(values, 255) * last, 0, last).astype("int32")
+        spread = (below - least).astype("float32") * 255
+        table = jnp.round(_divided(spread, pixels))
+        places = _divided(values, 255) * last
+        places = jnp.clip(places, 0, last).astype("int32")
         new = jnp.clip(table, 0, 255)[places].astype(values.dtype)
         return jnp.where((counts > 0).sum() <= 1, values, new)
 
@@ -141,21 +145,21 @@ class ContrastLimitedAdaptiveHistogramEqualization(BaseImagePreprocessingLayer):
         """One channel of one image, of values from 0 to 255.   (height, width) -> same"""
         height, width = values.shape
         rows, columns = self.tile_grid_size
-        tile = tall, wide = -(-height // rows), -(-width // columns)
-        ends = [(0, tall * rows - height), (0, wide * columns - width)]
-        if ends[0][1] > height or ends[1][1] > width:
+        tall, wide = -(-height // rows), -(-width // columns)
+        below, right = tall * rows - height, wide * columns - width
+        if below > height or right > width:
             expected = (
                 f"at most twice the height and width of the images, {height, width}"
             )
             raise arguments.wrong(self, "tile_grid_size", expected, self.tile_grid_size)
-        pixels = jnp.pad(values, ends, mode="symmetric")
+        pixels = jnp.pad(values, [(0, below), (0, right)], mode="symmetric")
         pixels = jnp.clip(pixels, 0, 255).astype("int32")
         tiles = pixels.reshape(rows, tall, columns, wide).swapaxes(1, 2)
         tables = jax.vmap(jax.vmap(self._table))(tiles)  # (rows, columns, 256)
         # Beyond the centers of the outer tiles their own table holds.
         tables = jnp.pad(tables, [(1, 1), (1, 1), (0, 0)], mode="edge")
-        y, up = _tiles_around(rows, tile[0])
-        x, left = _tiles_around(columns, tile[1])
+        y, up = _tiles_around(rows, tall)
+        x, left = _tiles_around(columns, wide)
 
         def looked_up(row: Array, column: Array) -> Array:
             return tables[row[:, None], column[None, :], pixels]
@@ -190,7 +194,8 @@ def _tiles_around(count: int, size: int) -> tuple[Array, Array]:
 
     Tiles are numbered from 1; 0 and count + 1 are beyond the borders.
     """
-    place = (jnp.arange(count * size, dtype="float32") - size / 2) / size + 1
+    pixels = jnp.arange(count * size, dtype="float32")
+    place = (pixels - size / 2) / size + 1
     first = jnp.floor(place)
     return first.astype("int32"), place - first
 
@@ -224,7 +229,7 @@ class Solarization(BaseImagePreprocessingLayer):
         names = ("addition_factor", "threshold_factor")
         for key, name in zip(keys, names, strict=True):
             low, high = self.interval(name)
-            numbers = jax.random.uniform(key, (count,), minval=low, maxval=high * 255)
+            numbers = drawn_from((low, high * 255), key, count)
             drawn[name.replace("_factor", "s")] = per_image(numbers)
         return drawn
 

@@ -17,6 +17,9 @@ from fnn.preprocessing.images.base import (
     BaseImagePreprocessingLayer,
     Range,
     between,
+    drawn_from,
+    images_of,
+    per_image,
     take_each,
 )
 from fnn.preprocessing.images.contrast import BYTES
@@ -30,9 +33,8 @@ FILL_MODES = ("reflect", "constant", "nearest", "wrap", "mirror")
 def chosen(layer: BaseImagePreprocessingLayer, data: Tree, key: Array) -> Array:
     """Which images a layer acts on, each with a probability from its interval `factor`."""
     count, _, _ = layer.sizes(data)
-    low, high = layer.interval("factor")
     first, second = random.split(key)
-    probability = random.uniform(first, (count,), minval=low, maxval=high)
+    probability = drawn_from(layer.interval("factor"), first, count)
     return random.uniform(second, (count,)) < probability
 
 
@@ -131,7 +133,7 @@ class RandomPosterization(BaseImagePreprocessingLayer):
         self, images: Array, transformation: Drawn, training: bool = True
     ) -> Array:
         images = self.cast(images)
-        shift = transformation["shift_factor"].reshape(-1, 1, 1, 1)
+        shift = per_image(transformation["shift_factor"])
         values = between(images, self.value_range, BYTES)
         values = jnp.clip(values, *BYTES).astype("uint8")
         coarse = jnp.left_shift(jnp.right_shift(values, shift), shift)
@@ -169,8 +171,8 @@ class RandomErasing(BaseImagePreprocessingLayer):
     ) -> Drawn:
         count, height, width = self.sizes(data)
         first, second, third, fourth = random.split(self.key(seed), 4)
-        low, high = self.interval("scale")
-        sides = jnp.sqrt(random.uniform(first, (count, 2), minval=low, maxval=high))
+        areas = drawn_from(self.interval("scale"), first, count, 2)
+        sides = jnp.sqrt(areas)
         places = random.uniform(second, (count, 2))
         columns = _strips(width, sides[:, 0], places[:, 0])
         rows = _strips(height, sides[:, 1], places[:, 1])
@@ -187,8 +189,8 @@ class RandomErasing(BaseImagePreprocessingLayer):
     def _filling(self, data: Tree, key: Array) -> Array:
         """The new values, to broadcast to the images."""
         if self.fill_value is None:
-            images = data["images"] if isinstance(data, dict) else data
-            filling = random.normal(key, images.shape) * self.value_range[1]
+            noise = random.normal(key, images_of(data).shape)
+            filling = noise * self.value_range[1]
         else:
             filling = jnp.asarray(self.fill_value, "float32").reshape(1, 1, 1, -1)
             filling = from_channels_last(filling, self.data_format)
@@ -207,8 +209,9 @@ def _strips(length: int, side: Array, place: Array) -> Array:
     """True from a start on, for a fraction `side` of an axis.   (batch,) -> (batch, length)"""
     wide = side * length
     start = place * (length - wide)
+    end = start + wide
     positions = jnp.arange(length, dtype=side.dtype)[None]
-    return (positions >= start[:, None]) & (positions < (start + wide)[:, None])
+    return (positions >= start[:, None]) & (positions < end[:, None])
 
 
 class RandomGaussianBlur(BaseImagePreprocessingLayer):
@@ -253,8 +256,7 @@ class RandomGaussianBlur(BaseImagePreprocessingLayer):
     ) -> Drawn:
         count, _, _ = self.sizes(data)
         first, second = random.split(self.key(seed))
-        low, high = self.interval("sigma")
-        sigma = random.uniform(second, (count, 2), minval=low, maxval=high)
+        sigma = drawn_from(self.interval("sigma"), second, count, 2)
         return {
             "should_apply_blur": chosen(self, data, first),
             "blur_factor": sigma + 1e-6,
@@ -278,7 +280,8 @@ def _blurred(images: Array, axis: int, size: int, sigma: Array) -> Array:
     half = size // 2
     distances = jnp.arange(-half, half + 1, dtype="float32")
     weights = jnp.exp(-0.5 * (distances[None] / sigma[:, None]) ** 2)
-    weights = (weights / weights.sum(-1, keepdims=True)).astype(images.dtype)
+    weights = weights / weights.sum(-1, keepdims=True)
+    weights = weights.astype(images.dtype)
     ends = [(0, 0)] * 4
     ends[axis] = (half, half)
     padded = jnp.pad(images, ends)
@@ -286,7 +289,7 @@ def _blurred(images: Array, axis: int, size: int, sigma: Array) -> Array:
     for offset in range(size):
         places = [slice(None)] * 4
         places[axis] = slice(offset, offset + images.shape[axis])
-        blurred += padded[tuple(places)] * weights[:, offset].reshape(-1, 1, 1, 1)
+        blurred += padded[tuple(places)] * per_image(weights[:, offset])
     return blurred
 
 
@@ -322,12 +325,9 @@ class RandomElasticTransform(BaseImagePreprocessingLayer):
     ) -> Drawn:
         count, _, _ = self.sizes(data)
         first, second, third = random.split(self.key(seed), 3)
-        low, high = self.interval("scale")
         return {
             "apply_transform": chosen(self, data, first),
-            "distortion_factor": random.uniform(
-                second, (count,), minval=low, maxval=high
-            ),
+            "distortion_factor": drawn_from(self.interval("scale"), second, count),
             "seed": third,
         }
 
@@ -378,9 +378,11 @@ def smoothing(length: int, sigma: Array) -> Array:
     """
     distance = jnp.arange(1 - length, length, dtype=sigma.dtype)[None]
     wide = sigma[:, None]
-    weights = jnp.exp(-0.5 * (distance / jnp.where(wide > 0, wide, 1)) ** 2)
+    divisor = jnp.where(wide > 0, wide, 1)
+    weights = jnp.exp(-0.5 * (distance / divisor) ** 2)
     half = ((6 * wide).astype("int32") | 1) // 2
     weights = jnp.where(jnp.abs(distance) <= half, weights, 0)
     weights = weights / weights.sum(-1, keepdims=True)
     places = jnp.arange(length)
-    return weights[:, places[None, :] - places[:, None] + length - 1]
+    offsets = places[None, :] - places[:, None]
+    return weights[:, offsets + length - 1]

@@ -55,26 +55,34 @@ def compute_iou(
             )
         arrays.append(array)
     ndim = max(array.ndim for array in arrays)
-    first, second = (
-        array.reshape((1,) * (ndim - array.ndim) + array.shape) for array in arrays
-    )
-    first, second = first[..., :, None, :], second[..., None, :, :]  # (..., n, m, 4)
-    shared = _area(
-        jnp.maximum(first[..., :2], second[..., :2]),
-        jnp.minimum(first[..., 2:], second[..., 2:]),
-    )
-    area1, area2 = (
-        (b[..., 2] - b[..., 0]) * (b[..., 3] - b[..., 1]) for b in (first, second)
-    )
-    found = shared / (area1 + area2 - shared + settings.epsilon)
+    first, second = (_with_axes(array, ndim) for array in arrays)
+    first = first[..., :, None, :]  # (..., n, 1, 4)
+    second = second[..., None, :, :]  # (..., 1, m, 4)
+    shared = _shared_area(first, second)  # (..., n, m)
+    width1, height1 = _sides(first)
+    width2, height2 = _sides(second)
+    covered = width1 * height1 + width2 * height2 - shared
+    found = shared / (covered + settings.epsilon)
     if use_masking:
         absent = (first.max(-1) < 0) | (second.max(-1) < 0)
         found = jnp.where(absent, mask_val, found)
     return found
 
 
-def _area(start: Array, end: Array) -> Array:
-    """The areas between corners (x, y); 0 where the end is before the start."""
+def _with_axes(array: Array, ndim: int) -> Array:
+    """An array with axes of length 1 in front, `ndim` axes in all."""
+    return array.reshape((1,) * (ndim - array.ndim) + array.shape)
+
+
+def _sides(boxes: Array) -> tuple[Array, Array]:
+    """The width and the height of boxes (xyxy)."""
+    return boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1]
+
+
+def _shared_area(first: Array, second: Array) -> Array:
+    """The area that boxes (xyxy) share; 0 for boxes beside each other."""
+    start = jnp.maximum(first[..., :2], second[..., :2])
+    end = jnp.minimum(first[..., 2:], second[..., 2:])
     sides = jnp.maximum(end - start, 0)
     return sides[..., 0] * sides[..., 1]
 
@@ -98,26 +106,19 @@ def compute_ciou(
     tiny = settings.epsilon
     first = _converted(boxes1, bounding_box_format, "xyxy", image_shape)
     second = _converted(boxes2, bounding_box_format, "xyxy", image_shape)
-    shared = _area(
-        jnp.maximum(first[..., :2], second[..., :2]),
-        jnp.minimum(first[..., 2:], second[..., 2:]),
-    )
-    width1, height1 = (
-        first[..., 2] - first[..., 0],
-        first[..., 3] - first[..., 1] + tiny,
-    )
-    width2, height2 = (
-        second[..., 2] - second[..., 0],
-        second[..., 3] - second[..., 1] + tiny,
-    )
+    shared = _shared_area(first, second)
+    width1, height1 = _sides(first)
+    width2, height2 = _sides(second)
+    height1, height2 = height1 + tiny, height2 + tiny
     covered = width1 * height1 + width2 * height2 - shared + tiny
     overlap = shared / (covered + tiny)
-    around = jnp.maximum(first[..., 2:], second[..., 2:]) - jnp.minimum(
-        first[..., :2], second[..., :2]
-    )
-    diagonal = (around**2).sum(-1) + tiny
-    centers = [(boxes[..., :2] + boxes[..., 2:]) / 2 for boxes in (first, second)]
-    distance = ((centers[0] - centers[1]) ** 2).sum(-1)
+    # The smallest box around both.
+    start = jnp.minimum(first[..., :2], second[..., :2])
+    end = jnp.maximum(first[..., 2:], second[..., 2:])
+    diagonal = ((end - start) ** 2).sum(-1) + tiny
+    center1 = (first[..., :2] + first[..., 2:]) / 2
+    center2 = (second[..., :2] + second[..., 2:]) / 2
+    distance = ((center1 - center2) ** 2).sum(-1)
     turned = jnp.arctan(width2 / height2) - jnp.arctan(width1 / height1)
     ratio = 4 / math.pi**2 * turned**2
     weight = ratio / (ratio - overlap + (1 + tiny))
@@ -138,11 +139,6 @@ def _variances(name: str, encoding: str, variance: Tree) -> Array:
             f"{name}: expected variance to be 4 numbers, received shape {array.shape}"
         )
     return array
-
-
-def _like(numbers: Array, boxes: Array) -> Array:
-    """Four numbers, to broadcast to boxes."""
-    return numbers.reshape((1,) * (boxes.ndim - numbers.ndim) + numbers.shape)
 
 
 def encode_box_to_deltas(
@@ -167,12 +163,13 @@ def encode_box_to_deltas(
     variances = _variances("encode_box_to_deltas", encoding_format, variance)
     anchor = _converted(anchors, anchor_format, encoding_format, image_shape)
     box = _converted(boxes, box_format, encoding_format, image_shape)
-    anchor = _like(anchor, box)
+    anchor = _with_axes(anchor, box.ndim)
     sides = jnp.maximum(anchor[..., 2:], settings.epsilon)
     box_sides = jnp.maximum(box[..., 2:], settings.epsilon)
     moved = (box[..., :2] - anchor[..., :2]) / sides
-    deltas = jnp.concatenate([moved, jnp.log(box_sides / sides)], axis=-1)
-    return deltas / _like(variances, deltas)
+    scaled = jnp.log(box_sides / sides)
+    deltas = jnp.concatenate([moved, scaled], axis=-1)
+    return deltas / _with_axes(variances, deltas.ndim)
 
 
 def decode_deltas_to_boxes(
@@ -197,9 +194,9 @@ def decode_deltas_to_boxes(
 
     def decoded(anchors: Tree, boxes_delta: Tree) -> Array:
         deltas = jnp.asarray(boxes_delta)
-        deltas = deltas * _like(variances, deltas)
+        deltas = deltas * _with_axes(variances, deltas.ndim)
         anchor = _converted(anchors, anchor_format, encoded_format, image_shape)
-        anchor = _like(anchor, deltas)
+        anchor = _with_axes(anchor, deltas.ndim)
         centers = deltas[..., :2] * anchor[..., 2:] + anchor[..., :2]
         sides = jnp.exp(deltas[..., 2:]) * anchor[..., 2:]
         boxes = jnp.concatenate([centers, sides], axis=-1)

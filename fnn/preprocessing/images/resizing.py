@@ -20,11 +20,12 @@ INTERPOLATIONS = ("bilinear", "nearest", "bicubic", "lanczos3", "lanczos5")
 Size = tuple[int, int]
 
 
-def _resized_size(size: Size, target: Size) -> Size:
+def size_in_ratio(size: Size, target: Size) -> Size:
     """The largest height and width in an image of `size` that have the ratio of `target`."""
     height, width = size
-    rows = max(min(height, int(width * target[0] / target[1])), 1)
-    columns = max(min(width, int(height * target[1] / target[0])), 1)
+    tall, wide = target
+    rows = max(min(height, int(width * tall / wide)), 1)
+    columns = max(min(width, int(height * wide / tall)), 1)
     return rows, columns
 
 
@@ -83,8 +84,15 @@ class Resizing(_Sized):
     """
 
     positional = (
-        *("height", "width", "interpolation", "crop_to_aspect_ratio"),
-        *("pad_to_aspect_ratio", "fill_mode", "fill_value", "antialias", "data_format"),
+        "height",
+        "width",
+        "interpolation",
+        "crop_to_aspect_ratio",
+        "pad_to_aspect_ratio",
+        "fill_mode",
+        "fill_value",
+        "antialias",
+        "data_format",
     )
     field_rules = (
         Rule(
@@ -137,13 +145,14 @@ class Resizing(_Sized):
         scale = target / given
         border = np.zeros(2, "float32")
         if self.pad_to_aspect_ratio:
-            scale = np.minimum(scale[0], scale[1]) * np.ones_like(scale)
+            scale = np.full_like(scale, scale.min())
             border = (target - given * scale) // 2
         elif self.crop_to_aspect_ratio:
             enlarged = _around(target, given[1] / given[0])
             scale = enlarged / given
             border = -((enlarged - target) // 2)
-        return boxes.pad(boxes.scaled(corners, scale[1], scale[0]), *border)
+        new = boxes.scaled(corners, x=scale[1], y=scale[0])
+        return boxes.pad(new, *border)
 
     def _kept(self, given: Array, new: Array) -> Array:
         """Boxes of zeros, and of -1, pad images of fewer boxes: they become zeros."""
@@ -199,8 +208,9 @@ class CenterCrop(_Sized):
     def _moved(self, corners: Array, size: Size) -> Array:
         target = rows, columns = self.height, self.width
         if not self._fits(size):
-            rows, columns = _resized_size(size, target)
-        top, left = (size[0] - rows) // 2, (size[1] - columns) // 2
+            rows, columns = size_in_ratio(size, target)
+        top = (size[0] - rows) // 2
+        left = (size[1] - columns) // 2
         part = boxes.crop(corners, top, left, rows, columns)
         return boxes.scaled(part, self.width / columns, self.height / rows)
 
@@ -235,7 +245,7 @@ class MaxNumBoundingBoxes(BaseImagePreprocessingLayer):
         new = dict(bounding_boxes)
         for name in ("boxes", "labels"):
             first = jnp.asarray(new[name])[:, : self.max_number]
-            missing = self.max_number - first.shape[1]
-            ends = [(0, 0), (0, missing), *[(0, 0)] * (first.ndim - 2)]
+            ends = [(0, 0)] * first.ndim
+            ends[1] = (0, self.max_number - first.shape[1])
             new[name] = jnp.pad(first, ends, constant_values=self.fill_value)
         return new
