@@ -113,7 +113,8 @@ class MultiLabelAccuracy(Metric):
     the size of the intersection divided by that of the union (1 if both sets are empty).
 
     >>> metrics = [MultiLabelAccuracy(criterion=c) for c in ("exact_match", "hamming", "jaccard")]
-    >>> t, y = np.array([[1, 1, 0, 0]]), np.array([[0.9, 0.1, 0.9, 0.1]])  # 0, 1 and 0, 2
+    >>> t = np.array([[1, 1, 0, 0]])  # labels {0, 1}
+    >>> y = np.array([[0.9, 0.1, 0.9, 0.1]])  # predicted {0, 2}
     >>> [round(m.result(jax.jit(m.update)(m.init(), t, y)).item(), 4) for m in metrics]
     [0.0, 0.5, 0.3333]
     """

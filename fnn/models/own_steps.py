@@ -291,12 +291,12 @@ def _train(reference: Callable[[], Any], program: Program) -> Step:
         with Randomness(key), _given(model, given[:2]):
             returned = model.train_step(given, packed(batch[0]))
         logs, after = _checked(model, "train_step", returned, given)
-        trainable, non_trainable, slots, metrics = after
+        trainable, non_trainable, optimizer_values, metrics = after
         new = lists.put(plain, trainable, non_trainable)
         held = list(map(array_of, metrics))
         new = new.replace(
             state=(new.state, held),
-            optimizer=program.optimizer_state_of(slots),
+            optimizer=program.optimizer_state_of(optimizer_values),
             step=next_step(now.step),
         )
         return same_types(new, now), _latest(logs)

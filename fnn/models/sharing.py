@@ -195,7 +195,7 @@ class Share:
         given = _with_parts(held, self.place, parts, self._ties)
         before = jax.tree.leaves((held.params, held.state))
         after = jax.tree.leaves((given.params, given.state))
-        if any(map(operator.is_not, before, after)):
+        if any(new is not old for old, new in zip(before, after, strict=True)):
             self.owner.now = given
         self._seen = _parts(self.owner.now, self.place, self._ties)
 

@@ -184,7 +184,7 @@ class Rule(Optimizer, loadable=False):
         patterns = self.exclude_from_weight_decay
         check_matches(self, "exclude_from_weight_decay", patterns, paths)
 
-        state = {**super().init(params)}
+        state = dict(super().init(params))
         state["rule"] = self.rule().init(params)
         if self.accumulates:
             state["accumulated"] = _empty_accumulator(params)

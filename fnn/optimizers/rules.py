@@ -240,8 +240,8 @@ class Adafactor(Rule):
     Source: Shazeer and Stern 2018, Adafactor, algorithms 4 and 5.
 
     >>> optimizer, w = Adafactor(0.1), jnp.full(2, 10.0)
-    >>> grads, slots = jnp.array([3.0, -0.5]), optimizer.init(w)
-    >>> updates, slots = jax.jit(optimizer.update)(grads, slots, w)
+    >>> grads, state = jnp.array([3.0, -0.5]), optimizer.init(w)
+    >>> updates, state = jax.jit(optimizer.update)(grads, state, w)
     >>> [round(v, 4) for v in updates.tolist()]  # 0.1 of the weight, not 0.1
     [-1.0, 1.0]
     """

@@ -116,7 +116,7 @@ def _joined(path: Path) -> str:
 
 
 def _below(path: Path, key: object) -> Path:
-    """The path of what a dict at `path` has at a key."""
+    """The path of an entry of the dict at `path`, or of a field of the class there."""
     if type(key) is int:
         return (*path, f"~i{key}")
     if type(key) is str:

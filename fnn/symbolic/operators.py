@@ -17,8 +17,8 @@ from fnn.core.layer import Layer
 from fnn.runtime.keras_objects import is_called_by_keras, refuse_keras
 from fnn.symbolic.operations import OPERATORS, SYMBOLS, GetItem, MatMul, Operator
 
-_ARRAYS = (numbers.Number, np.generic, np.ndarray, jax.Array)
-CONSTANTS = (*_ARRAYS, list, tuple)
+_NUMERIC = (numbers.Number, np.generic, np.ndarray, jax.Array)
+CONSTANTS = (*_NUMERIC, list, tuple)
 
 # A node, of the class that `fnn.symbolic.node` defines above; or NotImplemented.
 NodeLike: TypeAlias = Any
@@ -106,7 +106,7 @@ def _equality(name: str) -> Callable[..., NodeLike]:
     """
 
     def method(self: Operators, other: object) -> NodeLike:
-        if isinstance(other, _ARRAYS):
+        if isinstance(other, _NUMERIC):
             return combine(name, self, other)
         return (self is other) == (name == "equal")
 

@@ -7,8 +7,8 @@ from fnn.training.independence.rules import (
     Operation,
     Rule,
     apart,
-    other_axes,
     place_of,
+    remaining_axes,
     rule,
 )
 from fnn.training.independence.values import (
@@ -78,7 +78,7 @@ def _dot_with_constant(
     if value.axis in bound:
         raise Mixes("a product sums over the examples")
     # The result has the batch axes, the free axes of the left, those of the right.
-    free = other_axes(op.ndim(side), bound)
+    free = remaining_axes(op.ndim(side), bound)
     first = len(batched[0])
     if side == 1:
         first = op.ndim(0) - len(contracted[0])

@@ -159,7 +159,7 @@ def place_of(axes: Sequence[int], axis: int) -> int:
     return tuple(axes).index(axis)
 
 
-def other_axes(ndim: int, *taken: Sequence[int]) -> list[int]:
+def remaining_axes(ndim: int, *taken: Sequence[int]) -> list[int]:
     """The axes of an array but for those taken."""
     excluded: set[int] = set().union(*taken)
     return [axis for axis in range(ndim) if axis not in excluded]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from fnn.training.independence.rules import Operation, other_axes, place_of, rule
+from fnn.training.independence.rules import Operation, place_of, remaining_axes, rule
 from fnn.training.independence.values import (
     Each,
     Fill,
@@ -164,7 +164,7 @@ def _gather(op: Operation, values: list[Value]) -> Value:
     if "FILL" in str(op.params["mode"]).upper():
         fill = None
     # The axes of the operand that the slices have too.
-    window = other_axes(
+    window = remaining_axes(
         op.ndim(0), numbers.collapsed_slice_dims, numbers.operand_batching_dims
     )
     _check_slice_sizes(op, operand)
@@ -184,7 +184,7 @@ def _gather(op: Operation, values: list[Value]) -> Value:
                 numbers.operand_batching_dims,
                 numbers.start_indices_batching_dims,
             )
-        batches = other_axes(len(op.result()), numbers.offset_dims)
+        batches = remaining_axes(len(op.result()), numbers.offset_dims)
         return Each(batches[indices.axis], indices.after, fill)
     if isinstance(operand, Each):
         raise Mixes("examples are looked up by an index")
@@ -232,7 +232,7 @@ def _scatter(op: Operation, values: list[Value]) -> Value:
         raise Mixes("examples are written to by an index")
     numbers = op.params["dimension_numbers"]
     windows = numbers.update_window_dims
-    batches = other_axes(op.ndim(2), windows)
+    batches = remaining_axes(op.ndim(2), windows)
     if isinstance(indices, Each):
         # Index i belongs to update i.
         _require_same_example(indices, updates, range(op.ndim(1) - 1), batches)
@@ -247,7 +247,7 @@ def _scatter(op: Operation, values: list[Value]) -> Value:
         operand.axis, operand.after or updates.after, _scatter_fill(op, values)
     )
     inserted, paired = numbers.inserted_window_dims, numbers.operand_batching_dims
-    window = other_axes(op.ndim(0), inserted, paired)
+    window = remaining_axes(op.ndim(0), inserted, paired)
     if operand.axis in window:
         unindexed = operand.axis not in numbers.scatter_dims_to_operand_dims
         matching = place_of(windows, updates.axis) == window.index(operand.axis)
