@@ -91,7 +91,7 @@ def same_mask(x, mask):
 
 
 SEQUENCE, IMAGE, VOLUME = (3, 6, 4), (3, 6, 7, 4), (3, 4, 5, 6, 2)
-FEW_STEPS = (3, 3, 4)  # of an unrolled loop
+FEW_STEPS = (3, 4, 4)  # of an unrolled loop; other numbers than those of units
 SERIES, FILM = (3, 4, 6, 2), (3, 4, 5, 6, 3)  # sequences of what has steps, or of images
 COLORS = (3, 4, 5, 3)  # images of three channels
 SMALL, SMALL_4, FILM_3D = (
