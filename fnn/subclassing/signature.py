@@ -17,7 +17,7 @@ from fnn.core.value import Fields, Value
 from fnn.variables import value_of
 
 # The arguments of a call: positional ones, and those by name.
-Given: TypeAlias = tuple[Tree, ...]
+Positional: TypeAlias = tuple[Tree, ...]
 Named: TypeAlias = dict[str, Tree]
 
 
@@ -36,14 +36,14 @@ class Form(Value):
     given: tuple[Any, ...]
     named: Fields
 
-    def fill(self, inputs: Sequence[Tree]) -> tuple[Given, Named]:
+    def fill(self, inputs: Sequence[Tree]) -> tuple[Positional, Named]:
         """(positional arguments, named ones) for these inputs."""
         given = tuple(_filled(item, inputs) for item in self.given)
         named = {name: _filled(item, inputs) for name, item in self.named.items}
         return given, named
 
 
-def form_of(given: Given, named: Named) -> tuple[Form, Given]:
+def form_of(given: Positional, named: Named) -> tuple[Form, Positional]:
     """(the form of a call, its inputs: all arrays and nodes among the arguments)."""
     inputs: list[Tree] = []
     held = tuple(_held(item, inputs) for item in given)
@@ -108,7 +108,7 @@ def signature_of(method: Callable[..., Any]) -> Signature:
     return Signature(order, len(required), names, takes_any)
 
 
-def as_arguments(signature: Signature, x: Tree) -> Given:
+def as_arguments(signature: Signature, x: Tree) -> Positional:
     """The positional arguments of `call` for the inputs `x` of `apply`.
 
     A tuple is spread over the arguments if there are several; one argument gets a list.
@@ -145,8 +145,8 @@ def shape_of(x: Tree) -> Tree:
 def build_arguments(
     build: Callable[..., Any],
     names: Sequence[str],
-    given: Given,
-) -> Named | Given:
+    given: Positional,
+) -> Named | Positional:
     """The shapes for `build`: of all arguments by name (`query_shape`), or of the first."""
     shapes = {
         f"{name}_shape": shape_of(item)
