@@ -12,7 +12,7 @@ from fnn.core.context import Masked, is_masked
 from fnn.core.tree import Tree
 from fnn.subclassing.frame import Frame
 from fnn.subclassing.methods import Methods
-from fnn.subclassing.signature import Given, Named, signature_of
+from fnn.subclassing.signature import Named, Positional, signature_of
 from fnn.variables import Variable, value_of
 
 _BRANCHING = (
@@ -31,7 +31,7 @@ _ASSIGNING = (
 def run(
     cls: Any,
     frame: Frame,
-    given: Given,
+    given: Positional,
     named: Named,
 ) -> Tree:
     """What `call` of a class returns for the host of a frame, with the masks of the outputs."""
@@ -65,7 +65,7 @@ def run(
 def _with_masks(
     cls: Any,
     frame: Frame,
-    given: Given,
+    given: Positional,
     mask: Tree,
     y: Tree,
 ) -> Tree:

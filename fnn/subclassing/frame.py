@@ -16,7 +16,7 @@ from fnn.core.layer import Layer, Params, State
 from fnn.core.tree import Path, SpecTree, Tree
 from fnn.core.tying import Ties
 from fnn.runtime.scope import Scope, scopes
-from fnn.subclassing.signature import Given, Named
+from fnn.subclassing.signature import Named, Positional
 from fnn.subclassing.tracking import (
     LISTS,
     below,
@@ -135,7 +135,7 @@ class Frame(Scope):
     def run(
         self,
         thing: object,
-        inputs: Given,
+        inputs: Positional,
         named: Named,
     ) -> Tree:
         """The outputs of a layer inside for these arguments; NotImplemented if it is none."""
@@ -194,7 +194,7 @@ class Frame(Scope):
     def run_native(
         self,
         native: type[Layer],
-        inputs: Given,
+        inputs: Positional,
         named: Named,
     ) -> Tree:
         """The outputs of the base layer of the host: `super().call(inputs)`."""
