@@ -10,6 +10,7 @@ import fnn
 from fnn.applications.keras_layers import LayerScale, StochasticDepth
 from fnn.core.config import from_config, to_config
 from tests.helpers.applications import (
+    arguments_that_differ,
     assert_equals_keras,
     difference,
     of_keras,
@@ -66,55 +67,6 @@ def test_layers_have_the_arguments_of_keras(name):
     with without_drawing():
         mine = ours(name, **SMALL)
     assert arguments_that_differ(mine, of_keras(name, **SMALL)) == {}
-
-
-def arguments_that_differ(mine, theirs):
-    """{name of a layer: {argument: (ours, Keras's)}}, of all arguments that both have."""
-    assert [layer.name for layer in mine.layers] == [layer.name for layer in theirs.layers]
-    found = {}
-    for layer, other in zip(mine.layers[1:], theirs.layers[1:], strict=True):
-        config = other.get_config()
-        shared = set(config) & set(getattr(layer, "__dataclass_fields__", ()))
-        shared -= {"dtype", "layers", "data_format", "mean", "variance"}
-        if np.prod(config.get("kernel_size", 0)) == 1:
-            shared.remove("padding")  # the same either way
-        pairs = {key: (plain(getattr(layer, key)), plain(config[key])) for key in sorted(shared)}
-        far = {key: pair for key, pair in pairs.items() if not equal(*pair)}
-        if far:
-            found[layer.name] = far
-    return found
-
-
-def plain(value):
-    """An argument of either library as numbers, names and tuples."""
-    if isinstance(value, dict) and "class_name" in value:
-        value = keras.saving.deserialize_keras_object(value)
-    if isinstance(value, keras.initializers.Initializer):
-        config = {key: v for key, v in value.get_config().items() if key != "seed"}
-        return type(value).__name__, config
-    if hasattr(value, "__dataclass_fields__"):
-        names = [name for name in value.__dataclass_fields__ if name != "seed"]
-        return type(value).__name__, {name: getattr(value, name) for name in names}
-    if isinstance(value, (list, tuple)):
-        return tuple(map(plain, value))
-    return value
-
-
-def equal(mine, other):
-    """Equal, or two ways to say the same."""
-    if isinstance(other, tuple) and isinstance(other[0], str):  # an initializer
-        if isinstance(mine, str):
-            mine = plain(fnn.initializers.get(mine))
-        if other == ("Constant", {"value": 0.0}):
-            return mine == ("Zeros", {})
-        return mine == other
-    if isinstance(other, tuple) and isinstance(mine, int):
-        return all(equal(mine, part) for part in other)
-    if other == "linear":
-        return mine in (None, "linear")
-    if isinstance(other, str) and isinstance(mine, str):
-        return mine == other or fnn.activations.get(mine) is fnn.activations.get(other)
-    return mine == other or (mine, other) == (3, -1)  # the axis of channels
 
 
 @pytest.mark.slow

@@ -165,7 +165,7 @@ SCALES = {
 
 
 def assert_equals_keras(name, /, gradients=True, **arguments):
-    """Outputs, and gradients of a scalar with respect to all weights, in float64.
+    """Layers, which weights learn, outputs, and gradients of a scalar by all weights, in float64.
 
     In float32 deep networks enlarge the rounding, so that the two differ by it: by up to 2e-2, and
     where the input of a ReLU is zero but for rounding, they may give the gradient of either side.
@@ -178,11 +178,15 @@ def assert_equals_keras(name, /, gradients=True, **arguments):
     images = lambda seed: scale * np.random.default_rng(seed).uniform(-1, 1, (1, *shape))
     with double_precision():
         mine, theirs = pair(name, gain=gain, **arguments)
+        far = arguments_that_differ(mine, theirs)
+        assert not far, f"arguments of {name}: {far}"
+        learned = [[tuple(w.shape) for w in one.trainable_weights] for one in (mine, theirs)]
         run = our_program(mine, gradients)
         other, _ = run(images(1))
         y, found = run(images(0))
         del mine, run  # as large as the gradients
         expected, wanted = program_of_keras(theirs, gradients)(images(0))
+    assert learned[0] == learned[1]
     assert y.dtype == expected.dtype == "float64"
     assert difference(y, expected) < ROUNDING
     assert difference(other, expected) > VISIBLE
@@ -190,6 +194,59 @@ def assert_equals_keras(name, /, gradients=True, **arguments):
     far = {path: difference(found[path], wanted[path]) for path in wanted}
     far = {path: number for path, number in far.items() if number > ROUNDING}
     assert not far, f"gradients of {name}: {far}"
+
+
+def arguments_that_differ(mine, theirs):
+    """{name of a layer: {argument: (ours, Keras's)}}, of all arguments that both have."""
+    assert [layer.name for layer in mine.layers] == [layer.name for layer in theirs.layers]
+    found = {}
+    for layer, other in zip(mine.layers[1:], theirs.layers[1:], strict=True):
+        config = other.get_config()
+        shared = set(config) & set(getattr(layer, "__dataclass_fields__", ()))
+        shared -= {"dtype", "layers", "data_format", "mean", "variance"}
+        if np.prod(config.get("kernel_size", 0)) == 1:
+            shared.remove("padding")  # the same either way
+        if getattr(layer, "strides", 1) is None:
+            shared.remove("strides")  # those of the window
+        pairs = {key: (plain(getattr(layer, key)), plain(config[key])) for key in sorted(shared)}
+        far = {key: pair for key, pair in pairs.items() if not equal(*pair)}
+        if far:
+            found[layer.name] = far
+    return found
+
+
+def plain(value):
+    """An argument of either library as numbers, names and tuples."""
+    import keras
+
+    if isinstance(value, dict) and "class_name" in value:
+        value = keras.saving.deserialize_keras_object(value)
+    if isinstance(value, keras.initializers.Initializer):
+        config = {key: v for key, v in value.get_config().items() if key != "seed"}
+        return type(value).__name__, config
+    if hasattr(value, "__dataclass_fields__"):
+        names = [name for name in value.__dataclass_fields__ if name != "seed"]
+        return type(value).__name__, {name: getattr(value, name) for name in names}
+    if isinstance(value, (list, tuple)):
+        return tuple(map(plain, value))
+    return value
+
+
+def equal(mine, other):
+    """Equal, or two ways to say the same."""
+    if isinstance(other, tuple) and isinstance(other[0], str):  # an initializer
+        if isinstance(mine, str):
+            mine = plain(fnn.initializers.get(mine))
+        if other == ("Constant", {"value": 0.0}):
+            return mine == ("Zeros", {})
+        return mine == other
+    if isinstance(other, tuple) and isinstance(mine, int):
+        return all(equal(mine, part) for part in other)
+    if other == "linear":
+        return mine in (None, "linear")
+    if isinstance(other, str) and isinstance(mine, str):
+        return mine == other or fnn.activations.get(mine) is fnn.activations.get(other)
+    return mine == other or (mine, other) in ((3, -1), (-1, 3))  # the axis of channels
 
 
 @contextlib.contextmanager

@@ -134,6 +134,22 @@ flags = st.fixed_dictionaries(
 )
 
 
+def test_inputs_and_states_are_dropped_apart():
+    layer, x = L.SimpleRNN(3, dropout=0.5, recurrent_dropout=0.5), random(20, 3)
+    scales = layer.dropout_scales(x, (x,), TRAINING)
+    assert (scales.inputs != scales.recurrent).any()
+
+
+@pytest.mark.parametrize("unit_forget_bias", [True, False])
+def test_a_fresh_bias_inside_of_jit_is_that_outside(unit_forget_bias):
+    """1 for the gate that forgets: written by NumPy where the bias has values, by JAX elsewhere."""
+    layer = L.LSTM(2, unit_forget_bias=unit_forget_bias)
+    fresh = lambda key: layer.init_bias(key, 8)
+    expected = [0, 0, unit_forget_bias, unit_forget_bias, 0, 0, 0, 0]
+    np.testing.assert_array_equal(fresh(KEY), expected)
+    np.testing.assert_array_equal(jax.jit(fresh)(KEY), expected)
+
+
 @pytest.mark.parametrize(
     "kind",
     [pytest.param(kind, marks=[pytest.mark.slow] * (kind is not L.LSTM)) for kind in STEPS],

@@ -129,7 +129,8 @@ LAYERS = ("recurrent", "convolutions")
 def test_each_member_is_trained_as_it_would_be_alone(case, devices):
     """The last batch is not full; with all devices three of them have a member each."""
     layer, optimizer, x, y, compiled, given = CASES[case]
-    scored = {"validation_data": (x, y)} if case in SCORED else {}
+    weighted = {name: given[name] for name in given if name == "sample_weight"}
+    scored = {"validation_data": (x, y, *weighted.values())} if case in SCORED else {}
     given = {"batch_size": 16, "epochs": 2, "verbose": 0, **scored, **given}
     model = model_of(layer, optimizer, 7, **compiled)
     model.build((None, *x.shape[1:]))
@@ -145,7 +146,7 @@ def test_each_member_is_trained_as_it_would_be_alone(case, devices):
         agree(member, alone)
     if case not in SCORED:
         return
-    for name, values in members.evaluate(x, y, 16).items():
+    for name, values in members.evaluate(x, y, 16, **weighted).items():
         same(values, members.scores[f"val_{name}"])  # those of each alone, as the history is
     # In several batches, or in one.
     together = members.predict(x, batch_size=16 if case == "dropout" else 50)
