@@ -29,8 +29,8 @@ from fnn.subclassing.described import Described
 from fnn.subclassing.frame import Declared, Running, running_frame
 from fnn.subclassing.methods import Methods
 from fnn.subclassing.signature import (
-    Given,
     Named,
+    Positional,
     Signature,
     as_arguments,
     as_list,
@@ -53,7 +53,7 @@ _GONE = (
 # Where the state holds the sum of what `add_loss` added.
 LOSSES = "added_losses"
 
-Arguments: TypeAlias = tuple[Given, Named]
+Arguments: TypeAlias = tuple[Positional, Named]
 
 
 class KerasLayer(  # type: ignore[override]
@@ -202,7 +202,7 @@ class KerasLayer(  # type: ignore[override]
 
     def bind_call(
         self,
-        inputs: Given,
+        inputs: Positional,
         named: Named,
     ) -> tuple[Layer, Tree]:
         """(this layer with the form of a call, the arrays or nodes among the arguments)."""
@@ -235,7 +235,7 @@ class KerasLayer(  # type: ignore[override]
             return False
         return bool(x) and all(map(is_input, x))
 
-    def _host(self, given: Given, named: Named) -> Any:
+    def _host(self, given: Positional, named: Named) -> Any:
         """The copy on which `build` has run for inputs of these shapes."""
         leaves, structure = jax.tree.flatten((given, named), is_leaf=is_masked)
         key = structure, tuple(map(_shape_without_batch, leaves))
@@ -247,7 +247,7 @@ class KerasLayer(  # type: ignore[override]
         """Runs `build` for inputs like `x`, so that its variables are known."""
         self._host(*self._arguments(x))
 
-    def _built(self, given: Given, named: Named) -> Any:
+    def _built(self, given: Positional, named: Named) -> Any:
         host = self._bare()
         vars(host)["_fnn_declared"] = self._run_build(host, given, named)
         return host
@@ -255,7 +255,7 @@ class KerasLayer(  # type: ignore[override]
     def _run_build(
         self,
         host: Any,
-        given: Given,
+        given: Positional,
         named: Named,
     ) -> tuple[Declared, SpecTree]:
         """Runs `build` of an object. What it declares: layers inside, inputs of the base layer."""
