@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import field
 from typing import TYPE_CHECKING, ClassVar
 
@@ -105,11 +106,21 @@ class _HeadAttention(AttentionLayer):
         @property
         def position(self) -> Layer | None: ...
 
+    @functools.cached_property
+    def _fnn_children(self) -> dict[int | None, dict[str, Layer]]:
+        """The children for each width of the query; made once for a value."""
+        return {}
+
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
         # Only the output projection depends on the width of the query, unknown here.
         return tuple(self._children(None).items())
 
     def _children(self, query_width: int | None) -> dict[str, Layer]:
+        if query_width not in self._fnn_children:
+            self._fnn_children[query_width] = self._make_children(query_width)
+        return self._fnn_children[query_width]
+
+    def _make_children(self, query_width: int | None) -> dict[str, Layer]:
         heads, groups, size, value_size = self.sizes
         project = "...a,abc->...bc"
         children: dict[str, Layer] = {
@@ -122,9 +133,8 @@ class _HeadAttention(AttentionLayer):
         children["value"] = self._projection(project, (groups, value_size), "bc")
         width = self.output_shape or (query_width,)
         letters = "defghijklm"[: len(width)]
-        children["attention_output"] = self._projection(
-            f"...bc,bc{letters}->...{letters}", width, letters
-        )
+        equation = f"...bc,bc{letters}->...{letters}"
+        children["attention_output"] = self._projection(equation, width, letters)
         if self.position is not None:
             children["position"] = self.position
         return children
@@ -165,10 +175,8 @@ class _HeadAttention(AttentionLayer):
             "position": array_spec((*steps, heads, size), query.dtype),
             "attention_output": array_spec((*steps, heads, value_size), query.dtype),
         }
-        children = self._children(query.shape[-1])
-        pairs = {}
-        for name, child in children.items():
-            pairs[name] = init_child(name, child, key, specs[name])
+        children = self._children(query.shape[-1]).items()
+        pairs = {n: init_child(n, child, key, specs[n]) for n, child in children}
         params, states = unzip(pairs)
         state = {name: part for name, part in states.items() if jax.tree.leaves(part)}
         if "position" in state:
@@ -178,11 +186,7 @@ class _HeadAttention(AttentionLayer):
         return params, state
 
     def apply(
-        self,
-        params: Params,
-        state: State,
-        x: Tree,
-        ctx: Context = INFERENCE,
+        self, params: Params, state: State, x: Tree, ctx: Context = INFERENCE
     ) -> tuple[Tree, State]:
         inputs = split_inputs(x)
         masks = split_inputs(ctx.mask)
@@ -254,8 +258,7 @@ class _HeadAttention(AttentionLayer):
         y = unfold(y, shape, axes, positions)
         if self.return_attention_scores and weights is not None:
             # (batch, *other positions, heads, *queries, *keys)
-            heads = q.shape[-2]
-            shape = score_shape(q.shape, k.shape, heads, axes, positions)
+            shape = score_shape(q.shape, k.shape, q.shape[-2], axes, positions)
             weights = weights.reshape(shape)
         return y, weights
 
@@ -266,8 +269,7 @@ class _HeadAttention(AttentionLayer):
         """
 
         def empty(kernel: Array) -> Array:  # (width, heads, size)
-            shape = (batch, length, *kernel.shape[1:])
-            return jnp.zeros(shape, kernel.dtype)
+            return jnp.zeros((batch, length, *kernel.shape[1:]), kernel.dtype)
 
         return {
             "cached_key": empty(params["key"]["kernel"]),
@@ -340,9 +342,7 @@ class MultiHeadAttention(_HeadAttention):
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
-        value_dim = self.value_dim
-        if value_dim is None:
-            value_dim = self.key_dim
+        value_dim = self.value_dim or self.key_dim
         return self.num_heads, self.num_heads, self.key_dim, value_dim
 
 

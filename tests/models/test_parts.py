@@ -147,7 +147,7 @@ def test_few_classes_stand_between_a_class_and_the_base_of_its_kind(base):
     assert not deep
 
 
-FUNCTIONS_OF_A_FIT, FRAMES_TO_THE_FIRST_TRACE = 342, 12
+FUNCTIONS_OF_A_FIT, FRAMES_TO_THE_FIRST_TRACE, FRAMES_OF_APPLY = 342, 12, 4
 
 COUNTED = """
 import sys
@@ -180,20 +180,58 @@ def test_a_fit_of_8_batches_calls_few_functions_of_fnn():
 
 
 @pytest.mark.slow
-def test_few_frames_stand_between_fit_and_the_first_trace():
+class Spy(fnn.Layer):
+    """Notes the functions of fnn that stand between the user and its `apply`."""
+
     stacks = []
 
-    class Spy(fnn.Layer):
-        def apply(self, params, state, x, ctx=fnn.INFERENCE):
-            if ctx.train:
-                stacks.append([frame.name for frame in traceback.extract_stack() if ours(frame)])
-            return x, state
+    def apply(self, params, state, x, ctx=fnn.INFERENCE):
+        ours = [f.name for f in traceback.extract_stack() if f"{fnn.__path__[0]}/" in f.filename]
+        self.stacks.append((ctx.train, ours))
+        return x, state
 
-    def ours(frame):
-        return f"{fnn.__path__[0]}/" in frame.filename
 
+def test_few_frames_stand_between_fit_and_the_first_trace():
+    Spy.stacks.clear()
     model = fnn.Sequential([Dense(8, input_shape=(4,)), Spy(), Dense(1)], seed=0)
     model.compile("adam", "mse")
     model.fit(np.ones((64, 4), "float32"), np.ones((64, 1), "float32"), verbose=0)
-    assert stacks
-    assert len(stacks[0]) <= FRAMES_TO_THE_FIRST_TRACE, stacks[0]
+    first = next(frames for train, frames in Spy.stacks if train)
+    assert 0 < len(first) <= FRAMES_TO_THE_FIRST_TRACE, first
+
+
+def test_few_frames_stand_between_apply_and_the_second_layer():
+    net = fnn.layers.Sequential([Dense(8), Spy()])
+    weights = net.init(jax.random.key(0), X)
+    Spy.stacks.clear()
+    jax.eval_shape(lambda x: net.apply(*weights, x), X)
+    [(_, frames)] = Spy.stacks
+    assert 0 < len(frames) <= FRAMES_OF_APPLY, frames
+
+
+STEPS, IMAGES = np.ones((2, 5, 8), "float32"), np.ones((2, 4, 5, 3), "float32")
+
+
+@pytest.mark.parametrize(
+    ("layer", "x"),
+    [
+        (fnn.layers.TransformerEncoderBlock(8, 2, 16), STEPS),
+        (fnn.layers.RNN([fnn.layers.GRUCell(3), fnn.layers.LSTMCell(2)]), STEPS),
+        (fnn.layers.RandomColorJitter(brightness_factor=0.1, hue_factor=0.1), IMAGES),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_layer_makes_those_inside_once(monkeypatch, layer, x):
+    weights = layer.init(jax.random.key(0), x)
+
+    def trace():
+        jax.eval_shape(lambda x: layer.apply(*weights, x, ctx), x)
+
+    ctx = fnn.Context(train=True, key=jax.random.key(1))
+    trace()
+    made, names = [], "MultiHeadAttention EinsumDense Dense StackedRNNCells RandomBrightness"
+    for name in names.split():
+        cls = getattr(fnn.layers, name)
+        monkeypatch.setattr(cls, "__init__", lambda self, *_, **__: made.append(type(self)))
+    trace()
+    assert not made

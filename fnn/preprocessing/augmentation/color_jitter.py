@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from jax import Array, random
 
 from fnn.core.context import salt
@@ -63,13 +65,16 @@ class RandomColorJitter(BaseImagePreprocessingLayer):
     hue_factor: Factor | None = None
     seed: int | None = random_seed(default=None)
 
-    def _steps(self) -> dict[str, Recoloring]:
-        """The layers of the changes that are made, by name."""
+    @functools.cached_property
+    def _fnn_steps(self) -> dict[str, Recoloring]:
+        """The layers of the changes that are made, by name; made once for a value."""
         form, dtype = self.data_format, self.dtype
         steps = {}
         for name, make in _STEPS.items():
             factor = getattr(self, f"{name}_factor")
-            if factor is not None:
+            if factor is None:
+                continue
+            with self.without_policy():
                 steps[name] = make(
                     factor, self.value_range, data_format=form, dtype=dtype
                 )
@@ -80,7 +85,7 @@ class RandomColorJitter(BaseImagePreprocessingLayer):
     ) -> Transformation:
         key = self.key(seed)
         drawn = {}
-        for name, step in self._steps().items():
+        for name, step in self._fnn_steps.items():
             own: Array = random.fold_in(key, salt(name))
             drawn[name] = step.get_random_transformation(data, training, own)
         return drawn
@@ -89,6 +94,6 @@ class RandomColorJitter(BaseImagePreprocessingLayer):
         self, images: Array, transformation: Transformation, training: bool = True
     ) -> Array:
         images = self.cast(images)
-        for name, step in self._steps().items():
+        for name, step in self._fnn_steps.items():
             images = step.transform_images(images, transformation[name], training)
         return images
