@@ -261,13 +261,9 @@ print([name for name in ("pandas", "polars", "datasets", "grain", "torch") if na
 """
 
 
-@pytest.fixture(scope="module")
-def process(tmp_path_factory):
-    """What one process prints that does all of this, a list of lines for each part."""
-    parts = [TRAINED, FORKED, LOADERS, LEAKS]
-    script, folder = "\nprint('----', flush=True)\n".join(parts), tmp_path_factory.mktemp("saved")
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(folder)],
+def in_a_process(script, *arguments):
+    return subprocess.run(
+        [sys.executable, "-c", script, *arguments],
         capture_output=True,
         text=True,
         timeout=120,
@@ -275,6 +271,14 @@ def process(tmp_path_factory):
         cwd=ROOT,
         env={**os.environ, "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
     )
+
+
+@pytest.fixture(scope="module")
+def process(tmp_path_factory):
+    """What one process prints that does all of this, a list of lines for each part."""
+    parts = [TRAINED, FORKED, LOADERS, LEAKS]
+    script = "\nprint('----', flush=True)\n".join(parts)
+    done = in_a_process(script, str(tmp_path_factory.mktemp("saved")))
     found = [part.splitlines() for part in done.stdout.split("----\n")]
     return dict(itertools.zip_longest(parts, found)), done.stderr[-2000:]
 
@@ -306,10 +310,9 @@ def test_workers_forked_for_data_do_not_hang_training(process):
 
 @pytest.mark.slow
 @needs_fork
-def test_two_processes_with_one_seed_end_bit_for_bit_alike(process, capsys):
-    """This one has eight devices, and a long past."""
-    exec(TRAINED, {})
-    assert capsys.readouterr().out.splitlines() == process[0][TRAINED]
+def test_two_processes_with_one_seed_end_bit_for_bit_alike(process):
+    other = in_a_process(TRAINED)
+    assert other.stdout.splitlines() == process[0][TRAINED], other.stderr
 
 
 @pytest.mark.slow
