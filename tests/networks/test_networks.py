@@ -569,23 +569,24 @@ def test_a_normalized_unet_is_a_plain_one_once_the_statistics_are_folded_in():
 
 
 @pytest.mark.parametrize(
-    "network",
+    "make",
     [
-        networks.gpt(9, 4, 1, 2, 5),
-        networks.vit((4, 4, 1), 2, 4, 1, 2, 3),
-        networks.vit((4, 4, 1), 2, 4, 1, 2, 3, pooling="token", classifier_activation=None),
-        networks.gpt2(9, 4, 1, 2, 5),
-        networks.llama(9, 8, 1, 4, 2, 5),
-        networks.bert(9, 4, 1, 2, 5, head="tokens"),
-        networks.whisper_encoder(3, 4, 1, 2, 5),
-        networks.resnet(50, 3, (32, 32, 3), version="v1.5"),
-        networks.encoder_decoder((5, 6), 4, 1, 2),
-        networks.resnet(18, 3, (32, 32, 3)),
-        networks.unet((4, 4, 1), 2, 2, 1),
-        networks.lenet(),
+        lambda: networks.gpt(9, 4, 1, 2, 5),
+        lambda: networks.vit((4, 4, 1), 2, 4, 1, 2, 3),
+        lambda: networks.vit((4, 4, 1), 2, 4, 1, 2, 3, pooling="token", classifier_activation=None),
+        lambda: networks.gpt2(9, 4, 1, 2, 5),
+        lambda: networks.llama(9, 8, 1, 4, 2, 5),
+        lambda: networks.bert(9, 4, 1, 2, 5, head="tokens"),
+        lambda: networks.whisper_encoder(3, 4, 1, 2, 5),
+        lambda: networks.resnet(50, 3, (32, 32, 3), version="v1.5"),
+        lambda: networks.encoder_decoder((5, 6), 4, 1, 2),
+        lambda: networks.resnet(18, 3, (32, 32, 3)),
+        lambda: networks.unet((4, 4, 1), 2, 2, 1),
+        lambda: networks.lenet(),
     ],
 )
-def test_networks_are_values(network):
+def test_networks_are_values(make):
+    network = make()
     data = fnn.core.config.to_config(network)
     assert fnn.core.config.from_config(data) == network
 

@@ -15,8 +15,9 @@ from benchmarks.peers import hand, hand_scan
 from benchmarks.workloads import RESNET, WORKLOADS
 from fnn import config
 
-SLOW = ("cnn", "lstm", "gpt", "resnet")
+SLOW = ("cnn", "lstm", "gpt")
 NETWORKS = ["mlp", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
+NETWORKS += [pytest.param("resnet", marks=pytest.mark.thorough)]
 
 
 def renamed(params, **names):

@@ -51,7 +51,7 @@ def interrupted(*cases):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("signals", [15, pytest.param(60, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("signals", [10, pytest.param(60, marks=pytest.mark.thorough)])
 def test_many_interrupts_leave_a_whole_model(signals):
     """Every signal ended a call, but for one that Python dropped outside of fnn's calls."""
     cases = [(verb, signals, False) for verb in ("fit", "evaluate", "predict")]
