@@ -285,6 +285,7 @@ class Layer(Copied, Configurable, loadable=False):
             return
         super().__setattr__(name, value)
         # Of a class with its own `__init__`.
+        held.pop("_fnn_children", None)
         if name in ("trainable", "fixed_weights"):
             changes.note()
 

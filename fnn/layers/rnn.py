@@ -35,7 +35,7 @@ from fnn.layers.shared.recurrence import (
 
 def _check_cells(layer: RNN | StackedRNNCells) -> None:
     """Raises ValueError for a cell without sizes of its states or `get_initial_state`."""
-    cells = layer.cells if isinstance(layer, StackedRNNCells) else (layer._fnn_cell,)
+    cells = layer.cells if isinstance(layer, StackedRNNCells) else (layer._cell,)
     for cell in cells:
         sizes = jax.tree.leaves(_state_size(cell))
         known = sizes and all(isinstance(size, int) and size > 0 for size in sizes)
@@ -150,22 +150,26 @@ class RNN(OverTime):
     zero_output_for_mask: bool = False
 
     @functools.cached_property
-    def _fnn_cell(self) -> Layer:
+    def _fnn_children(self) -> tuple[tuple[str | None, Layer], ...]:
         """The cell, or several as one; made once for a value."""
-        if isinstance(self.cell, Sequence):
-            with self.without_policy():
-                return StackedRNNCells(self.cell)
-        return self.cell
+        if not isinstance(self.cell, Sequence):
+            return ((None, self.cell),)
+        with self.without_policy():
+            return ((None, StackedRNNCells(self.cell)),)
 
     def children(self) -> tuple[tuple[str | None, Layer], ...]:
-        return ((None, self._fnn_cell),)
+        return self._fnn_children
+
+    @property
+    def _cell(self) -> Layer:
+        return self._fnn_children[0][1]
 
     def initial_states(self, x: SpecTree) -> States:
-        return initial_states(self._fnn_cell, x.shape[0])
+        return initial_states(self._cell, x.shape[0])
 
     def init_weights(self, key: Array, x: SpecTree) -> tuple[Params, State]:
         states = jax.eval_shape(lambda: self.initial_states(x))
-        return initialize(self._fnn_cell, key, (x, states))
+        return initialize(self._cell, key, (x, states))
 
     def step_functions(
         self,
@@ -178,9 +182,9 @@ class RNN(OverTime):
             states: States,
             memory: State,
         ) -> tuple[Array, States, State]:
-            results, after = call(self._fnn_cell, params, memory, (x, states), ctx)
+            results, after = call(self._cell, params, memory, (x, states), ctx)
             after = _combine_losses(jnp.add, memory, after)
-            y, new = _outputs_and_states(self._fnn_cell, results, states)
+            y, new = _outputs_and_states(self._cell, results, states)
             return y, new, after
 
         return StepFunctions(lambda x: x, step)
@@ -193,9 +197,9 @@ class RNN(OverTime):
         ctx: Context = INFERENCE,
     ) -> tuple[Tree, State]:
         in_parts = "index" in state  # a sequence that comes a few steps at a time
-        if in_parts and ctx.mask is not None and not _outputs_its_state(self._fnn_cell):
+        if in_parts and ctx.mask is not None and not _outputs_its_state(self._cell):
             raise ValueError(
-                f"RNN: expected no mask for a few steps at a time, since {self._fnn_cell!r} does "
+                f"RNN: expected no mask for a few steps at a time, since {self._cell!r} does "
                 "not keep its last output, which a masked step repeats, received a mask; use "
                 "Unmask() first to drop it, or use LSTM, GRU or SimpleRNN"
             )
@@ -210,11 +214,11 @@ class RNN(OverTime):
         states: States,
         memory: State,
     ) -> Array | None:
-        if isinstance(self._fnn_cell, GatedStep):
+        if isinstance(self._cell, GatedStep):
             return None
         y = jax.eval_shape(step, x, states, memory)[0]
         # Keras takes the first state of the last cell for the last output.
-        last = _last_states(self._fnn_cell, states)
+        last = _last_states(self._cell, states)
         first: Array = jax.tree.leaves(last)[0]
         if first.shape == y.shape:
             return first.astype(y.dtype)

@@ -135,7 +135,9 @@ def test_property(name, case):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("case", [case for case in OF_CLASS if case not in OF_FILE])
+@pytest.mark.parametrize(
+    "case", [case for case in OF_CLASS if case not in OF_FILE], ids=lambda case: case.id
+)
 def test_values_in_bfloat16(case):
     check("bfloat16", case)
 

@@ -235,3 +235,23 @@ def test_a_layer_makes_those_inside_once(monkeypatch, layer, x):
         monkeypatch.setattr(cls, "__init__", lambda self, *_, **__: made.append(type(self)))
     trace()
     assert not made
+
+
+class OwnRNN(fnn.layers.RNN):
+    def __init__(self, units):
+        super().__init__(fnn.layers.GRUCell(1))
+        self.cell = fnn.layers.GRUCell(units)
+
+
+class OwnAttention(fnn.layers.MultiHeadAttention):
+    def __init__(self, heads):
+        super().__init__(heads, 4)
+        self.children()
+        self.key_dim = 6
+
+
+def test_the_layers_inside_follow_fields_that_a_class_of_yours_assigns():
+    params, _ = OwnRNN(3).init(jax.random.key(0), STEPS)
+    assert {leaf.shape[-1] for leaf in jax.tree.leaves(params)} == {9}
+    params, _ = OwnAttention(3).init(jax.random.key(0), STEPS)
+    assert params["query"]["kernel"].shape == (8, 3, 6)

@@ -66,7 +66,7 @@ class RandomColorJitter(BaseImagePreprocessingLayer):
     seed: int | None = random_seed(default=None)
 
     @functools.cached_property
-    def _fnn_steps(self) -> dict[str, Recoloring]:
+    def _fnn_children(self) -> dict[str, Recoloring]:
         """The layers of the changes that are made, by name; made once for a value."""
         form, dtype = self.data_format, self.dtype
         steps = {}
@@ -85,7 +85,7 @@ class RandomColorJitter(BaseImagePreprocessingLayer):
     ) -> Transformation:
         key = self.key(seed)
         drawn = {}
-        for name, step in self._fnn_steps.items():
+        for name, step in self._fnn_children.items():
             own: Array = random.fold_in(key, salt(name))
             drawn[name] = step.get_random_transformation(data, training, own)
         return drawn
@@ -94,6 +94,6 @@ class RandomColorJitter(BaseImagePreprocessingLayer):
         self, images: Array, transformation: Transformation, training: bool = True
     ) -> Array:
         images = self.cast(images)
-        for name, step in self._fnn_steps.items():
+        for name, step in self._fnn_children.items():
             images = step.transform_images(images, transformation[name], training)
         return images
